@@ -1,0 +1,193 @@
+"""The checkpoint folder: `config.json`, `model.safetensors` (or shards with an index), `README.md`, `provenance.json`.
+
+A published folder never holds a pickle. Loading is strict: every tensor named by the network must be there with its
+shape, nothing may be left over, and nothing may be NaN.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from worldfoundry.core.errors import CheckpointError
+from worldfoundry.core.files import atomic_folder, read_json
+from worldfoundry.core.registry import factory_for
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+FORMAT = "worldfoundry/1"
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+
+def save_component(
+    folder: Path,
+    module: "nn.Module",
+    *,
+    kind: str,
+    provenance: Mapping[str, Any],
+    card: str = "",
+    dtype: "torch.dtype | None" = None,
+    shard_bytes: int = 4 << 30,
+    overwrite: bool = False,
+) -> Path:
+    """Write a component (a module with a `.config`) as a checkpoint folder, atomically.
+
+    `dtype` casts floating-point tensors; weights above `shard_bytes` are split into shards with an index.
+    """
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    if dtype is not None:
+        state = {name: t.to(dtype) if t.is_floating_point() else t for name, t in state.items()}
+    with atomic_folder(Path(folder), overwrite=overwrite) as temporary:
+        write_component(
+            temporary, module.config.to_dict(), state, kind=kind, provenance=provenance, card=card, shard_bytes=shard_bytes
+        )  # type: ignore[union-attr]
+    return Path(folder)
+
+
+def write_component(
+    folder: Path,
+    config: Mapping[str, Any],
+    state: Mapping[str, "Tensor"],
+    *,
+    kind: str,
+    provenance: Mapping[str, Any],
+    card: str = "",
+    shard_bytes: int = 4 << 30,
+) -> None:
+    """Write the files of a checkpoint into an existing folder (not atomic by itself: see `save_component`)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_json(folder / "config.json", {"format": FORMAT, "kind": kind, **config})
+    _write_json(folder / "provenance.json", dict(provenance))
+    (folder / "README.md").write_text(card or _default_card(kind, config), encoding="utf-8")
+    _write_weights(folder, state, shard_bytes)
+
+
+def load_component(
+    folder: Path, *, dtype: "torch.dtype | None" = None, device: "torch.device | str | None" = None, expect: str | None = None
+) -> Any:
+    """Build the component that `folder` holds and fill it strictly; eval mode, no gradients, `.config`, `.provenance`.
+
+    `dtype=None` keeps the stored dtype. Raises CheckpointError for a missing or damaged folder, another kind than
+    `expect`, a newer format, or config and weights that disagree (the tensors are named).
+    """
+    import torch
+
+    fields = read_config(folder)
+    kind = fields.pop("kind")
+    if expect is not None and kind != expect:
+        raise CheckpointError(f"{str(folder)!r} holds a {kind!r}, but a {expect!r} is needed here.")
+    state = read_weights(folder)
+    stored = next((t.dtype for t in state.values() if t.is_floating_point()), torch.float32)
+    module = factory_for(kind)(fields)
+    fill(module, state, where=str(folder))
+    module = module.to(dtype=dtype or stored)
+    module = module.to(device) if device is not None else module
+    provenance = folder / "provenance.json"
+    module.provenance = read_json(provenance) if provenance.exists() else {}
+    return module.eval().requires_grad_(False)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """`config.json` without its `format`, checked. Raises CheckpointError."""
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        what = "does not exist" if not folder.exists() else "has no config.json, so it is not a checkpoint folder"
+        raise CheckpointError(
+            f"{str(folder)!r} {what}.", "Give a folder written by `worldfoundry train` or `worldfoundry convert`."
+        )
+    fields = read_json(folder / "config.json")
+    found = fields.pop("format", None)
+    if found != FORMAT:
+        raise CheckpointError(
+            f"{str(folder)!r} has checkpoint format {found!r}; this version reads {FORMAT!r}.",
+            "Convert it with `worldfoundry convert`, or update worldfoundry." if found is None else "Update worldfoundry.",
+        )
+    if "kind" not in fields:
+        raise CheckpointError(f"{str(folder / 'config.json')!r} names no kind.")
+    return fields
+
+
+def fill(module: "nn.Module", state: Mapping[str, "Tensor"], *, where: str) -> None:
+    """Strict load with an error that names what is missing, left over, of another shape, or not finite."""
+    import torch
+
+    want = module.state_dict()
+    problems = [f"missing {name}" for name in want if name not in state]
+    problems += [f"unexpected {name}" for name in state if name not in want]
+    for name in want.keys() & state.keys():
+        if want[name].shape != state[name].shape:
+            problems.append(f"{name} is {list(state[name].shape)}, config says {list(want[name].shape)}")
+        elif state[name].is_floating_point() and not torch.isfinite(state[name]).all():
+            problems.append(f"{name} holds NaN or infinity")
+    if problems:
+        shown = "; ".join(sorted(problems)[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
+        raise CheckpointError(f"Weights and config of {where!r} disagree: {shown}.")
+    module.load_state_dict(dict(state), strict=True)
+
+
+def read_weights(folder: Path) -> dict[str, "Tensor"]:
+    """All tensors of a folder, whether in one file or in shards. Raises CheckpointError for damage or absence."""
+    return {name: tensor for file in _weight_files(Path(folder)) for name, tensor in _read_safetensors(file).items()}
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    for weights, index in (
+        (WEIGHTS, INDEX),
+        ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.safetensors.index.json"),
+    ):
+        if (folder / index).is_file():
+            return [folder / name for name in sorted(set(read_json(folder / index)["weight_map"].values()))]
+        if (folder / weights).is_file():
+            return [folder / weights]
+    raise CheckpointError(f"{str(folder)!r} holds no {WEIGHTS}.", "The checkpoint is incomplete; copy it again.")
+
+
+def _read_safetensors(file: Path) -> dict[str, "Tensor"]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(file)
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"The weights file {str(file)!r} is missing.", "The checkpoint is incomplete; copy it again."
+        ) from error
+    except SafetensorError as error:
+        raise CheckpointError(f"The weights file {str(file)!r} is damaged: {error}.", "Copy or download it again.") from error
+
+
+def _write_weights(folder: Path, state: Mapping[str, "Tensor"], shard_bytes: int) -> None:
+    from safetensors.torch import save_file
+
+    shards: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for name, tensor in state.items():
+        nbytes = tensor.numel() * tensor.element_size()
+        if shards[-1] and size + nbytes > shard_bytes:
+            shards.append({})
+            size = 0
+        shards[-1][name] = tensor
+        size += nbytes
+    if len(shards) == 1:
+        save_file(shards[0], folder / WEIGHTS, metadata={"format": "pt"})
+        return
+    weight_map = {}
+    for i, shard in enumerate(shards):
+        file = f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
+        save_file(shard, folder / file, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(shard, file)
+    total = sum(t.numel() * t.element_size() for t in state.values())
+    _write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+
+
+def _default_card(kind: str, config: Mapping[str, Any]) -> str:
+    fields = "\n".join(f"- `{key}`: {value}" for key, value in config.items())
+    header = f"---\nlibrary_name: worldfoundry\ntags: [{kind}]\n---\n\n"
+    return f"{header}# A {kind} written by WorldFoundry\n\n{fields}\n\nHow it was made: `provenance.json`.\n"

@@ -1,0 +1,96 @@
+"""Which device to run on, in which dtype, and what this machine is."""
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from worldfoundry.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def pick_device(name: str = "auto") -> "torch.device":
+    """`auto` takes CUDA, then Apple's MPS, then the CPU. Raises ConfigError for a device that this machine lacks."""
+    import torch
+
+    if name == "auto":
+        mps = torch.backends.mps.is_available()
+        name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(
+            f"device {name!r} was asked for, but torch {torch.__version__} sees no CUDA device.", "Use --device cpu."
+        )
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"Unknown device {name!r}.", "Use auto, cpu, cuda, cuda:0 or mps.") from error
+
+
+def pick_dtype(name: str | None) -> "torch.dtype | None":
+    """`None` keeps the stored dtype. Raises ConfigError for an unknown name."""
+    import torch
+
+    if name is None:
+        return None
+    if name not in DTYPES:
+        raise ConfigError(f"Unknown dtype {name!r}.", f"Use one of {', '.join(DTYPES)}.")
+    return getattr(torch, name)
+
+
+def cpu_flags() -> set[str]:
+    """Instruction-set flags of the first CPU (empty where /proc is absent)."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next((set(line.split(":")[1].split()) for line in file if line.startswith("flags")), set())
+    except OSError:
+        return set()
+
+
+def fast_bfloat16(device: "torch.device") -> bool:
+    """Whether bfloat16 matrix work is faster than float32 here: CUDA capability 8, or a CPU with the instructions."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    return device.type == "cpu" and bool({"avx512_bf16", "amx_bf16"} & cpu_flags())
+
+
+def package_version(name: str) -> str | None:
+    """The installed version of a distribution, or None."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def hardware() -> dict[str, Any]:
+    """What a result must name: CPU model and count, memory, accelerators, versions."""
+    import torch
+
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "cpu": _cpu_model(),
+        "cores": available_cores(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "gpus": gpus,
+        "platform": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def available_cores() -> int:
+    """Cores this process may use (containers and affinity respected)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cpu_model() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next((line.split(":")[1].strip() for line in file if line.startswith("model name")), platform.machine())
+    except OSError:
+        return platform.processor() or platform.machine()

@@ -1,0 +1,90 @@
+"""Files that are either whole or absent: write to a temporary name beside the target, sync, rename."""
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from worldfoundry.core.errors import ResourceError, UsageError
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the same folder; on success it becomes `path`, on any error it is removed.
+
+    Raises ResourceError when the disk is full, so that a half-written file never carries the final name.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        with disk_full_is_an_error(path):
+            yield temporary
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder beside `path` that becomes `path` on success. `overwrite` replaces an existing one."""
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise UsageError(f"{str(path)!r} already exists.", "Choose another folder, or remove it first.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    temporary.chmod(0o755)
+    try:
+        with disk_full_is_an_error(path):
+            yield temporary
+        if path.exists():
+            old = path.with_name(f".{path.name}-old-{os.getpid()}")
+            path.replace(old)
+            temporary.replace(path)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def disk_full_is_an_error(path: Path) -> Iterator[None]:
+    """Turn ENOSPC (and quota) into one clear ResourceError that names the path."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ResourceError(
+                f"No space left while writing {str(path)!r}; nothing was left under that name.",
+                "Free some disk and run the same command again.",
+            ) from error
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically, two-space indented, keys in the order given."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; raises UsageError that names the file if it is absent or malformed."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UsageError(f"The file {str(path)!r} does not exist.") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"The file {str(path)!r} is not valid JSON: {error}.") from error

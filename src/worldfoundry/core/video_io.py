@@ -1,0 +1,246 @@
+"""Video and image files in and out, with PyAV: frames located by presentation time, never by counting.
+
+Axis legend: T frames, H height, W width, C = 3 (RGB). Frames are uint8 THWC as a viewer would see them: rotation
+metadata is applied, any pixel format (10-bit, 4:4:4, gray, alpha) is converted to 8-bit RGB.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.error import FFmpegError
+
+from worldfoundry.core.contracts import WorldVideo
+from worldfoundry.core.errors import MediaError
+from worldfoundry.core.files import atomic_path, write_json
+
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
+VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".gif", ".3gp"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoInfo:
+    """What the container and the first stream say. `width`, `height` are as displayed; `num_frames` may be an estimate."""
+
+    path: Path
+    codec: str
+    pixel_format: str
+    width: int
+    height: int
+    rotation: int
+    fps: float
+    duration_s: float
+    num_frames: int
+    has_audio: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoClip:
+    """Decoded frames (uint8 THWC) with the presentation time of each in seconds from the start of the stream."""
+
+    frames: np.ndarray
+    times_s: np.ndarray
+    fps: float
+
+
+@contextmanager
+def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
+    """Open a file and its first real video stream; every failure is a MediaError with a reason code."""
+    path = Path(path)
+    if not path.is_file():
+        raise MediaError("MISSING", f"The file {str(path)!r} does not exist.")
+    if path.stat().st_size == 0:
+        raise MediaError("EMPTY_FILE", f"{str(path)!r} is empty (0 bytes).")
+    try:
+        container = av.open(str(path))
+    except (FFmpegError, OSError, ValueError) as error:
+        code = "MOOV_MISSING" if _lacks_moov(path) else "NOT_MEDIA"
+        raise MediaError(code, f"{str(path)!r} cannot be opened as video: {_short(error)}.") from error
+    with container:
+        streams = [s for s in container.streams.video if not _is_cover(s)]
+        if not streams:
+            raise MediaError("NO_VIDEO_STREAM", f"{str(path)!r} has no video stream (audio or data only).")
+        streams[0].thread_type = "AUTO"
+        yield container, streams[0]
+
+
+def probe_video(path: Path) -> VideoInfo:
+    """Read stream facts and the first frame. Raises MediaError (a `code` says why)."""
+    with open_video(path) as (container, stream):
+        first = next(_decode(container, stream, Path(path)), None)
+        if first is None:
+            raise MediaError("NO_FRAMES", f"{str(path)!r} holds no decodable video frame.")
+        rotation = int(getattr(first, "rotation", 0)) % 360
+        width, height = (first.height, first.width) if rotation % 180 else (first.width, first.height)
+        fps = float(stream.average_rate or stream.guessed_rate or 0)
+        duration = (
+            float(stream.duration * stream.time_base) if stream.duration else float((container.duration or 0) / av.time_base)
+        )
+        count = stream.frames or round(duration * fps)
+        return VideoInfo(
+            path=Path(path),
+            codec=stream.codec_context.name,
+            pixel_format=first.format.name,
+            width=width,
+            height=height,
+            rotation=rotation,
+            fps=fps,
+            duration_s=duration,
+            num_frames=count,
+            has_audio=bool(container.streams.audio),
+        )
+
+
+def iter_frames(
+    path: Path, *, start_s: float = 0.0, end_s: float | None = None, size: tuple[int, int] | None = None
+) -> Iterator[tuple[float, np.ndarray]]:
+    """Yield `(time_s, frame HWC)` for frames with start_s <= time < end_s, decoding forward from the keyframe before.
+
+    Time counts from the stream's first timestamp. `size` = (height, width) scales while decoding (bilinear).
+    Raises MediaError code TRUNCATED or DECODE_ERROR when decoding breaks off; frames already yielded stay good.
+    """
+    with open_video(path) as (container, stream):
+        zero = stream.start_time or 0
+        if start_s > 0:
+            container.seek(zero + int(start_s / stream.time_base), stream=stream, backward=True)
+        for frame in _decode(container, stream, Path(path)):
+            time = float(((frame.pts if frame.pts is not None else zero) - zero) * frame.time_base)
+            if time < start_s - 1e-6:
+                continue
+            if end_s is not None and time >= end_s - 1e-6:
+                return
+            yield time, _to_rgb(frame, size)
+
+
+def read_video(
+    path: Path,
+    *,
+    start_s: float = 0.0,
+    end_s: float | None = None,
+    size: tuple[int, int] | None = None,
+    max_frames: int | None = None,
+) -> VideoClip:
+    """Decode a span of a file at once. Raises MediaError if it holds no frame there."""
+    frames, times = [], []
+    for time, frame in iter_frames(path, start_s=start_s, end_s=end_s, size=size):
+        frames.append(frame)
+        times.append(time)
+        if max_frames is not None and len(frames) >= max_frames:
+            break
+    if not frames:
+        raise MediaError(
+            "NO_FRAMES",
+            f"{str(path)!r} holds no video frame between {start_s:g} s and {end_s if end_s is not None else 'the end'}.",
+        )
+    with open_video(path) as (_, stream):
+        fps = float(stream.average_rate or stream.guessed_rate or 0) or 24.0
+    return VideoClip(frames=np.stack(frames), times_s=np.array(times), fps=fps)
+
+
+def read_media(path: Path, *, max_frames: int | None = None) -> VideoClip:
+    """An image (one frame, fps 0) or a video as frames. Raises MediaError."""
+    path = Path(path)
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        return read_video(path, max_frames=max_frames)
+    return VideoClip(frames=read_image(path)[None], times_s=np.zeros(1), fps=0.0)
+
+
+def read_image(path: Path) -> np.ndarray:
+    """An image file as uint8 HWC, EXIF orientation applied, alpha flattened on black. Raises MediaError."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    if not Path(path).is_file():
+        raise MediaError("MISSING", f"The file {str(path)!r} does not exist.")
+    try:
+        with Image.open(path) as image:
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except (UnidentifiedImageError, OSError, ValueError) as error:
+        raise MediaError("NOT_MEDIA", f"{str(path)!r} cannot be read as an image: {_short(error)}.") from error
+
+
+def write_video(
+    path: Path, frames: np.ndarray, fps: float, *, crf: int = 18, gop: int = 12, metadata: Mapping[str, str] | None = None
+) -> Path:
+    """Encode uint8 THWC frames as H.264 yuv420p mp4: closed GOPs of `gop` frames, faststart, whole or absent.
+
+    Odd heights or widths are padded by one edge pixel, which 4:2:0 needs. `metadata` goes into the container.
+    """
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or len(frames) == 0:
+        raise ValueError(f"write_video wants uint8 frames (T, H, W, 3) with T >= 1, got {frames.dtype} {frames.shape}")
+    rate = Fraction(fps).limit_denominator(90000)
+    frames = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
+    with atomic_path(Path(path).with_suffix(".mp4")) as temporary:
+        with av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart+use_metadata_tags"}) as container:
+            container.metadata.update(dict(metadata or {}))
+            options = {
+                "crf": str(crf),
+                "preset": "veryfast",
+                "x264-params": f"keyint={gop}:min-keyint={gop}:scenecut=0:open-gop=0",
+            }
+            stream: Any = container.add_stream("libx264", rate=rate, options=options)
+            stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
+            for array in frames:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(array, format="rgb24")))
+            container.mux(stream.encode(None))
+    return Path(path).with_suffix(".mp4")
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The container's metadata tags."""
+    with open_video(path) as (container, _):
+        return dict(container.metadata)
+
+
+def save_world_video(video: WorldVideo, path: Path) -> Path:
+    """Write a generated video with its seed and config in the metadata, and a JSON sidecar. Used by `WorldVideo.save`."""
+    record = {
+        "seed": video.seed,
+        "fps": video.fps,
+        "num_frames": len(video.frames),
+        "config": dict(video.config),
+        "verdicts": [vars(verdict) for verdict in video.verdicts],
+    }
+    config = json.dumps(record["config"], default=str)
+    path = write_video(path, video.frames, video.fps, metadata={"seed": str(video.seed), "worldfoundry": config})
+    write_json(path.with_suffix(".json"), record)
+    return path
+
+
+def _decode(container: Any, stream: Any, path: Path) -> Iterator[Any]:
+    try:
+        yield from container.decode(stream)
+    except (FFmpegError, OSError) as error:
+        code = "TRUNCATED" if isinstance(error, av.error.EOFError) or "end of file" in str(error).lower() else "DECODE_ERROR"
+        raise MediaError(code, f"{str(path)!r} stops decoding: {_short(error)}.") from error
+
+
+def _to_rgb(frame: Any, size: tuple[int, int] | None) -> np.ndarray:
+    turns = int(getattr(frame, "rotation", 0)) // 90 % 4
+    height, width = (None, None) if size is None else (size if turns % 2 == 0 else size[::-1])
+    array = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="BILINEAR")
+    return np.ascontiguousarray(np.rot90(array, turns)) if turns else array
+
+
+def _is_cover(stream: Any) -> bool:
+    """Cover art in an audio file is a video stream with one picture."""
+    return bool(int(getattr(stream, "disposition", 0)) & 0x400)
+
+
+def _lacks_moov(path: Path) -> bool:
+    if path.suffix.lower() not in {".mp4", ".mov", ".m4v", ".3gp"}:
+        return False
+    with open(path, "rb") as file:
+        head = file.read(16)
+    return head[4:8] == b"ftyp"
+
+
+def _short(error: BaseException) -> str:
+    return str(error).split(":")[0].split("\n")[0].strip()[:120]
