@@ -1,0 +1,80 @@
+"""`wf.load` and `wf.from_original`: from a folder on disk, or a foreign state dict, to something that runs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from worldfoundry.core.checkpoint import load_component, read_weights
+from worldfoundry.core.devices import pick_device, pick_dtype
+from worldfoundry.core.errors import CheckpointError, UsageError, did_you_mean
+from worldfoundry.core.files import read_json
+from worldfoundry.core.registry import resolve
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+# kind of original checkpoint → function (state_dict, config) → component
+ORIGINAL_KINDS = {
+    "tokenizer": "worldfoundry.tokenizers.original:from_original",
+    "dit": "worldfoundry.diffusion.original:from_original",
+}
+# `_class_name` of a diffusers-layout config.json → function (state_dict, config) → component
+DIFFUSERS_CLASSES = {
+    "AutoencoderKLCosmos": "worldfoundry.tokenizers.diffusers:from_diffusers",
+    "CosmosTransformer3DModel": "worldfoundry.diffusion.diffusers:from_diffusers",
+}
+
+
+def load(
+    name_or_folder: str | Path,
+    *,
+    dtype: "torch.dtype | str | None" = None,
+    device: "torch.device | str | None" = None,
+) -> Any:
+    """Load a tokenizer, a network or a world; eval mode, no gradients, with `.config` and `.provenance`.
+
+    A folder with `model_index.json` gives a world, one with `config.json` (ours or diffusers' layout) the component it
+    names. `dtype=None` keeps the stored dtype; `device=None` keeps the CPU. Raises CheckpointError (exit code 2).
+    """
+    folder = Path(name_or_folder).expanduser()
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"There is no checkpoint folder {str(name_or_folder)!r}.",
+            "Train one (`worldfoundry quickstart`, `worldfoundry train`), or convert a published one (`worldfoundry convert`).",
+        )
+    dtype = pick_dtype(dtype) if isinstance(dtype, str) else dtype
+    device = pick_device(device) if isinstance(device, str) else device
+    if (folder / "model_index.json").is_file():
+        from worldfoundry.inference.world import load_world
+
+        return load_world(folder, dtype=dtype, device=device)
+    return load_part(folder, dtype=dtype, device=device)
+
+
+def load_part(folder: Path, *, dtype: "torch.dtype | None" = None, device: "torch.device | None" = None) -> Any:
+    """Load the one component that `folder` holds, in our layout or diffusers'."""
+    config_file = folder / "config.json"
+    class_name = read_json(config_file).get("_class_name") if config_file.is_file() else None
+    if class_name is None:
+        return load_component(folder, dtype=dtype, device=device)
+    if class_name not in DIFFUSERS_CLASSES:
+        raise CheckpointError(f"{str(folder)!r} holds a {class_name!r}.", did_you_mean(class_name, list(DIFFUSERS_CLASSES)))
+    state = read_weights(folder)
+    component = resolve(DIFFUSERS_CLASSES[class_name])(state, read_json(config_file))
+    stored = next(tensor.dtype for tensor in state.values() if tensor.is_floating_point())
+    component.provenance = {"source": str(folder), "layout": "diffusers", "class": class_name}
+    return component.to(device=device, dtype=dtype or stored).eval().requires_grad_(False)
+
+
+def from_original(kind: str, state_dict: "Mapping[str, Tensor]", config: Mapping[str, Any]) -> Any:
+    """Build a component from a state dict in the original Cosmos layout.
+
+    `kind` is one of the original checkpoint kinds, `config` the original constructor's arguments. The component is in
+    eval mode without gradients. Raises UsageError for an unknown kind, CheckpointError if keys and config disagree.
+    """
+    if kind not in ORIGINAL_KINDS:
+        raise UsageError(f"Unknown kind {kind!r} of original checkpoint.", did_you_mean(kind, list(ORIGINAL_KINDS)))
+    component = resolve(ORIGINAL_KINDS[kind])(dict(state_dict), dict(config))
+    component.provenance = {"layout": "original", "kind": kind}
+    return component.eval().requires_grad_(False)

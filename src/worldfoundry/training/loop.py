@@ -1,0 +1,260 @@
+"""The training loop: draw a batch, step, average, log, save. It knows no model and no data format.
+
+A run folder holds `config.yaml`, `metrics.jsonl`, `checkpoints/` (resumable state, see `state.py`). With a budget in
+steps, a run that was killed and resumed equals the uninterrupted one bit for bit. With a budget in minutes the number
+of steps is measured while running and the learning-rate schedule follows the share of the budget that is spent.
+"""
+
+import math
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from worldfoundry.core.devices import fast_bfloat16
+from worldfoundry.core.errors import UsageError, WorldFoundryError
+from worldfoundry.core.files import read_json, write_json
+from worldfoundry.core.progress import MetricsLog, progress, say
+from worldfoundry.training.config import LoopConfig, OptimConfig
+from worldfoundry.training.ema import EMA
+from worldfoundry.training.method import BatchStream, Method, decay_groups
+from worldfoundry.training.state import load_optimizer, load_state, optimizer_tensors, save_state
+
+COMPILE_PAYS_AFTER_S = 100.0
+Callback = Callable[[int, EMA], Mapping[str, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What a finished run leaves: the averaged weights, and how much work it was."""
+
+    ema: EMA
+    steps: int
+    seconds: float
+    final_loss: float
+    precision: str
+
+
+class Trainer:
+    """Everything that changes during a run. `train` is the way in."""
+
+    def __init__(self, method: Method, data: BatchStream, config: LoopConfig, run: Path) -> None:
+        self.method, self.data, self.config, self.run = method, data, config, run
+        self.device = next(method.module.parameters()).device
+        self.optimizer = _adamw(method, config.optim)
+        self.ema = EMA(method.module, config.ema_decay)
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.step, self.seconds, self.loss = 0, 0.0, math.nan
+        self.precision = ""
+        self.total_steps = config.steps or 0
+
+    # -- one step ---------------------------------------------------------------------------------------------------
+
+    def run_step(self) -> Mapping[str, float]:
+        """One optimizer step; returns what is worth logging."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.config.optim, self.step, self.progress())
+        output = self._forward(self.data.next_batch(), self.precision)
+        output.loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.method.module.parameters(), self.config.optim.clip_grad_norm)
+        if not math.isfinite(float(norm)):
+            raise WorldFoundryError(
+                f"Training diverged at step {self.step}: the gradient is {float(norm)!r}.",
+                "The last saved state is good; resume from it with a lower --loop.optim.lr.",
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.ema.update(self.method.module)
+        self.step += 1
+        loss = float(output.loss.detach())
+        self.loss = loss if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * loss
+        return {"loss": loss, "grad_norm": float(norm), "lr": self.optimizer.param_groups[0]["lr"], **output.metrics}
+
+    def progress(self) -> float:
+        """Share of the budget that is spent, 0 to 1."""
+        if self.config.minutes is not None:
+            return min(1.0, self.seconds / (60 * self.config.minutes))
+        return self.step / self.total_steps
+
+    def _forward(self, batch: Any, precision: str) -> Any:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            return self.method.training_step(batch, self.generator)
+
+    # -- choices made once ------------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Choose precision and compilation once; a resumed run keeps the precision it began with."""
+        if not self.precision:
+            auto = self.config.precision == "auto"
+            self.precision = self._faster_precision() if auto else self.config.precision
+        if self._should_compile():
+            self.method.compile()
+
+    def _should_compile(self) -> bool:
+        if self.config.compile != "auto":
+            return self.config.compile == "on"
+        has_compiler = self.device.type == "cuda" or shutil.which("g++") is not None
+        return has_compiler and self.config.minutes is not None and self.config.minutes * 60 >= COMPILE_PAYS_AFTER_S
+
+    def _faster_precision(self) -> str:
+        """Time one forward and backward in each precision (after one to warm up); randomness and data are put back."""
+        if not fast_bfloat16(self.device):
+            return "float32"
+        data, noise = self.data.state_dict(), self.generator.get_state()
+        batch, times = self.data.next_batch(), {}
+        for name in ("float32", "bfloat16"):
+            for _ in range(2):
+                start = time.perf_counter()
+                self._forward(batch, name).loss.backward()
+                times[name] = time.perf_counter() - start
+        self.optimizer.zero_grad(set_to_none=True)
+        self.data.load_state_dict(data)
+        self.generator.set_state(noise)
+        return min(times, key=lambda name: times[name])
+
+    # -- state ------------------------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write the resumable state."""
+        tensors = {f"model.{k}": v for k, v in self.method.module.state_dict().items()}
+        tensors |= {f"ema.{k}": v for k, v in self.ema.average.items()}
+        tensors |= optimizer_tensors(self.optimizer)
+        tensors |= {"rng.noise": self.generator.get_state(), "rng.torch": torch.get_rng_state()}
+        facts = {
+            "seconds": self.seconds,
+            "loss": self.loss,
+            "ema_n": self.ema.n,
+            "precision": self.precision,
+            "data": self.data.state_dict(),
+        }
+        save_state(self.run, self.step, tensors, facts, self.config.keep)
+
+    def resume(self) -> bool:
+        """Continue from the newest state if there is one."""
+        found = load_state(self.run)
+        if found is None:
+            return False
+        tensors, facts = found
+        self.method.module.load_state_dict(_strip(tensors, "model."))
+        self.ema.average = {k: v.to(self.device) for k, v in _strip(tensors, "ema.").items()}
+        load_optimizer(self.optimizer, tensors)
+        self.generator.set_state(tensors["rng.noise"])
+        torch.set_rng_state(tensors["rng.torch"])
+        self.step, self.seconds, self.loss = facts["step"], facts["seconds"], facts["loss"]
+        self.ema.n, self.precision = facts["ema_n"], facts["precision"]
+        self.data.load_state_dict(facts["data"])
+        return True
+
+
+def train(
+    method: Method,
+    data: BatchStream,
+    config: LoopConfig,
+    run: Path,
+    *,
+    identity: Mapping[str, Any] | None = None,
+    callback: Callback | None = None,
+    callback_every_s: float = 60.0,
+    title: str = "training",
+) -> TrainResult:
+    """Train until the budget is spent; resume first if `run` holds a state of the same run.
+
+    `identity` (config, data hash, …) names the run: a folder that holds another run is refused with a UsageError.
+    `callback(step, ema)` returns numbers to log. Ctrl-C and SIGTERM save and raise KeyboardInterrupt.
+    """
+    _claim(run, {"loop": config.to_dict(), **(identity or {})})
+    torch.manual_seed(config.seed)
+    trainer = Trainer(method, data, config, run)
+    if trainer.resume():
+        say(f"{title}: resuming at step {trainer.step}")
+    method.module.train()
+    trainer.prepare()
+    log = MetricsLog(run / "metrics.jsonl")
+    try:
+        with _stop_signals() as stop, progress(title, 100.0, "%") as bar:
+            _run(trainer, log, stop, bar, callback, callback_every_s)
+    finally:
+        log.close()
+    method.module.eval()
+    return TrainResult(
+        ema=trainer.ema, steps=trainer.step, seconds=trainer.seconds, final_loss=trainer.loss, precision=trainer.precision
+    )
+
+
+def _run(trainer: Trainer, log: MetricsLog, stop: list[int], bar: Any, callback: Callback | None, every_s: float) -> None:
+    config, bar.done = trainer.config, 100 * trainer.progress()
+    next_save, next_call = trainer.seconds + config.save_every_s, trainer.seconds + every_s
+    while trainer.progress() < 1.0:
+        start = time.perf_counter()
+        metrics = trainer.run_step()
+        trainer.seconds += time.perf_counter() - start
+        bar.advance(100 * trainer.progress() - bar.done, f"step {trainer.step}, loss {trainer.loss:.4g}")
+        ended = trainer.progress() >= 1.0
+        if trainer.step % config.log_every == 0 or ended:
+            log.log(trainer.step, seconds=round(trainer.seconds, 2), **metrics)
+        if callback is not None and (trainer.seconds >= next_call or ended):
+            log.log(trainer.step, seconds=round(trainer.seconds, 2), **callback(trainer.step, trainer.ema))
+            next_call = trainer.seconds + every_s
+        if trainer.seconds >= next_save or ended or stop:
+            trainer.save()
+            next_save = trainer.seconds + config.save_every_s
+        if stop and not ended:
+            say(f"stopped at step {trainer.step}; the same command goes on from there")
+            raise KeyboardInterrupt
+
+
+def learning_rate(config: OptimConfig, step: int, progress_share: float) -> float:
+    """Linear warm-up over steps, then decay over the share of the budget that is spent."""
+    warm = min(1.0, (step + 1) / max(config.warmup_steps, 1))
+    shapes = {"cosine": 0.5 * (1 + math.cos(math.pi * progress_share)), "linear": 1 - progress_share, "constant": 1.0}
+    return config.lr * warm * (config.final_lr_ratio + (1 - config.final_lr_ratio) * shapes[config.decay])
+
+
+def _adamw(method: Method, config: OptimConfig) -> torch.optim.AdamW:
+    groups = decay_groups(method.module.named_parameters(), config.weight_decay)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
+
+
+def _claim(run: Path, identity: dict[str, Any]) -> None:
+    """Write who this run is, or check that the folder belongs to the same run."""
+    file = run / "run.json"
+    if file.exists():
+        known = read_json(file)
+        changed = [k for k in {*known, *identity} if known.get(k) != identity.get(k)]
+        if changed:
+            raise UsageError(
+                f"{str(run)!r} holds a run with another {', '.join(sorted(changed))}.",
+                "Use a new --out, or the same settings to resume.",
+            )
+    write_json(file, identity)
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of dying; a second signal of the same kind dies at once."""
+    seen: list[int] = []
+
+    def note(number: int, _: Any) -> None:
+        seen.append(number)
+        signal.signal(number, previous[signal.Signals(number)])
+
+    try:
+        previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: the caller owns the signals
+        yield seen
+        return
+    try:
+        yield seen
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _strip(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,66 @@
+"""The resumable state of a run: `checkpoints/step_00001234/{tensors.safetensors,state.json}` and the link `last`.
+
+Tensors go to safetensors, the rest to JSON; no pickle. A state folder is whole or absent, so kill -9 at any time
+leaves `last` at the newest complete one.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from worldfoundry.core.errors import CheckpointError
+from worldfoundry.core.files import atomic_folder, read_json
+
+TENSORS, FACTS, LAST = "tensors.safetensors", "state.json", "last"
+
+
+def save_state(run: Path, step: int, tensors: dict[str, Tensor], facts: dict[str, Any], keep: int) -> Path:
+    """Write one state folder atomically, point `last` at it, and drop the oldest beyond `keep`."""
+    folder = run / "checkpoints" / f"step_{step:08d}"
+    with atomic_folder(folder, overwrite=True) as temporary:
+        save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, temporary / TENSORS)
+        (temporary / FACTS).write_text(json.dumps({"step": step, **facts}), encoding="utf-8")
+    link = folder.parent / f".{LAST}-{os.getpid()}"
+    link.unlink(missing_ok=True)
+    link.symlink_to(folder.name)
+    link.replace(folder.parent / LAST)
+    for old in sorted(folder.parent.glob("step_*"))[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def load_state(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Tensors and facts of the newest state, or None if the run has none yet. Raises CheckpointError for damage."""
+    last = run / "checkpoints" / LAST
+    if not last.exists():
+        return None
+    try:
+        return load_file(last / TENSORS), read_json(last / FACTS)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"The training state {str(last)!r} is damaged: {error}.",
+            f"Remove {str(last.resolve())!r} to fall back, or start anew.",
+        ) from error
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's moments as `optim.<parameter number>.<name>` tensors."""
+    state = optimizer.state_dict()["state"]
+    return {f"optim.{i}.{name}": torch.as_tensor(value) for i, values in state.items() for name, value in values.items()}
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """The inverse of `optimizer_tensors`."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optim."):
+            _, number, name = key.split(".", 2)
+            state.setdefault(int(number), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
