@@ -6,6 +6,7 @@ shape, nothing may be left over, and nothing may be NaN.
 
 import json
 from collections.abc import Mapping
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,13 +38,14 @@ def save_component(
 
     `dtype` casts floating-point tensors; weights above `shard_bytes` are split into shards with an index.
     """
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    state = {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
     if dtype is not None:
         state = {name: t.to(dtype) if t.is_floating_point() else t for name, t in state.items()}
+    config: Any = module.config
     with atomic_folder(Path(folder), overwrite=overwrite) as temporary:
         write_component(
-            temporary, module.config.to_dict(), state, kind=kind, provenance=provenance, card=card, shard_bytes=shard_bytes
-        )  # type: ignore[union-attr]
+            temporary, config.to_dict(), state, kind=kind, provenance=provenance, card=card, shard_bytes=shard_bytes
+        )
     return Path(folder)
 
 
@@ -80,9 +82,9 @@ def load_component(
     if expect is not None and kind != expect:
         raise CheckpointError(f"{str(folder)!r} holds a {kind!r}, but a {expect!r} is needed here.")
     state = read_weights(folder)
-    stored = next((t.dtype for t in state.values() if t.is_floating_point()), torch.float32)
     module = factory_for(kind)(fields)
     fill(module, state, where=str(folder))
+    stored = reduce(torch.promote_types, {t.dtype for t in state.values() if t.is_floating_point()} or {torch.float32})
     module = module.to(dtype=dtype or stored)
     module = module.to(device) if device is not None else module
     provenance = folder / "provenance.json"
@@ -99,6 +101,8 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{str(folder)!r} {what}.", "Give a folder written by `worldfoundry train` or `worldfoundry convert`."
         )
     fields = read_json(folder / "config.json")
+    if not isinstance(fields, dict):
+        raise CheckpointError(f"{str(folder / 'config.json')!r} must hold fields, not {type(fields).__name__}.")
     found = fields.pop("format", None)
     if found != FORMAT:
         raise CheckpointError(
@@ -139,10 +143,19 @@ def _weight_files(folder: Path) -> list[Path]:
         ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.safetensors.index.json"),
     ):
         if (folder / index).is_file():
-            return [folder / name for name in sorted(set(read_json(folder / index)["weight_map"].values()))]
+            return _shards_of(folder / index)
         if (folder / weights).is_file():
             return [folder / weights]
     raise CheckpointError(f"{str(folder)!r} holds no {WEIGHTS}.", "The checkpoint is incomplete; copy it again.")
+
+
+def _shards_of(index: Path) -> list[Path]:
+    """The shard files that an index names; plain file names only, so that an index cannot point outside its folder."""
+    listed = read_json(index)
+    names = listed.get("weight_map") if isinstance(listed, dict) else None
+    if not isinstance(names, dict) or any(not isinstance(n, str) or Path(n).name != n for n in names.values()):
+        raise CheckpointError(f"The index {str(index)!r} is malformed.", "Copy or download the checkpoint again.")
+    return [index.parent / name for name in sorted(set(names.values()))]
 
 
 def _read_safetensors(file: Path) -> dict[str, "Tensor"]:
@@ -164,7 +177,7 @@ def _write_weights(folder: Path, state: Mapping[str, "Tensor"], shard_bytes: int
 
     shards: list[dict[str, Tensor]] = [{}]
     size = 0
-    for name, tensor in state.items():
+    for name, tensor in _without_sharing(state).items():
         nbytes = tensor.numel() * tensor.element_size()
         if shards[-1] and size + nbytes > shard_bytes:
             shards.append({})
@@ -181,6 +194,18 @@ def _write_weights(folder: Path, state: Mapping[str, "Tensor"], shard_bytes: int
         weight_map |= dict.fromkeys(shard, file)
     total = sum(t.numel() * t.element_size() for t in state.values())
     _write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
+
+
+def _without_sharing(state: Mapping[str, "Tensor"]) -> dict[str, "Tensor"]:
+    """Contiguous tensors of which no two share memory (tied weights, views), as safetensors wants them."""
+    owners: set[int] = set()
+    own: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        storage = tensor.untyped_storage()
+        shared = storage.data_ptr() in owners or storage.nbytes() != tensor.numel() * tensor.element_size()
+        owners.add(storage.data_ptr())
+        own[name] = tensor.contiguous().clone() if shared else tensor.contiguous()
+    return own
 
 
 def _write_json(path: Path, value: Any) -> None:

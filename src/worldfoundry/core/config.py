@@ -7,10 +7,11 @@ import hashlib
 import json
 import sys
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, get_args, get_type_hints
 
 import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
 from worldfoundry.core.errors import ConfigError, did_you_mean
 from worldfoundry.core.files import atomic_path
@@ -80,50 +81,121 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def explain_validation(error: ValidationError, cls: type[BaseModel], where: str) -> str:
-    """One line per problem: dotted path, what is wrong, the offending value, and the closest known field for a typo."""
-    lines = []
-    for problem in error.errors(include_url=False):
-        path = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "extra_forbidden":
-            lines.append(
-                f"{where}: {path}: unknown field. {did_you_mean(str(problem['loc'][-1]), _siblings(cls, problem['loc']))}"
-            )
-        elif problem["type"] == "missing":
-            lines.append(f"{where}: {path}: this field is required.")
-        else:
-            message = problem["msg"].removeprefix("Value error, ").rstrip(".")
-            lines.append(f"{where}: {path}: {message} (got {problem['input']!r}).")
-    return "\n".join(lines)
+    """One line per problem: dotted path, what is wrong, the offending value, and the closest known field for a typo.
+
+    `where` names the source (a file, a record); the empty string means flags, and paths are then written as flags.
+    """
+    return "\n".join(_explain(problem, cls, where) for problem in error.errors(include_url=False))
 
 
-def _siblings(cls: Any, loc: tuple[int | str, ...]) -> list[str]:
-    """Field names of the model that holds the last part of `loc`."""
-    for part in loc[:-1]:
-        field = getattr(cls, "model_fields", {}).get(part)
-        if field is not None:
-            cls = field.annotation
-    return list(getattr(cls, "model_fields", {}))
+def _explain(problem: Any, cls: type[BaseModel], where: str) -> str:
+    names, owner, field = _locate(cls, problem["loc"])
+    path = ".".join(names)
+    prefix = (
+        f"{where}: {path}: " if where and path else f"{where}: " if where else f"--{path}: ".replace("_", "-") if path else ""
+    )
+    if problem["type"] == "extra_forbidden":
+        return f"{prefix}unknown field. {did_you_mean(names[-1], list(getattr(owner, 'model_fields', {})))}"
+    if problem["type"] == "missing":
+        return f"{prefix}this field is required."
+    message = problem["msg"].removeprefix("Value error, ").replace("Input should ", "must ", 1).rstrip(".")
+    limits = allowed_range(field)
+    got = repr(problem["input"])
+    got = got if len(got) <= 80 else got[:77] + "..."
+    return f"{prefix}{message} (got {got}" + (f"; allowed: {limits})." if limits else ").") if path else f"{prefix}{message}."
+
+
+def _locate(cls: Any, loc: tuple[int | str, ...]) -> tuple[list[str], Any, FieldInfo | None]:
+    """The dotted path of an error without pydantic's union tags, the model that holds its last part, and that field."""
+    names: list[str] = []
+    owner, field = cls, None
+    for i, part in enumerate(loc):
+        fields = getattr(cls, "model_fields", {})
+        if part in fields or isinstance(part, int) or (fields and i == len(loc) - 1):
+            names.append(str(part))
+            owner, field = (cls, fields.get(part)) if fields else (owner, field)
+            cls = _model_in(fields[part].annotation) if part in fields else cls
+    return names, owner, field
+
+
+def _model_in(annotation: Any) -> Any:
+    """The config class inside `X`, `X | None`, `tuple[X, ...]` or `Annotated[X, ...]`; None if there is none."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _model_in(part)) is not None), None)
+
+
+def allowed_range(field: FieldInfo | None) -> str:
+    """The numeric limits of a field in words, e.g. `> 0, <= 1`; empty if it has none."""
+    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "multiple_of": "a multiple of"}
+    metadata = field.metadata if field is not None else []
+    return ", ".join(f"{sign} {getattr(m, key):g}" for m in metadata for key, sign in signs.items() if hasattr(m, key))
+
+
+# --- flags ---------------------------------------------------------------------------------------------------------
+
+EVERYWHERE = "Also: --config FILE (YAML with these fields; flags win), --print-config, --debug (tracebacks)."
 
 
 def parse_args(cls: type[C], argv: list[str], prog: str, description: str = "") -> C:
     """Flags → config. `--config FILE` gives the defaults that flags override; `--print-config` prints YAML and exits.
 
-    Exits with code 2 and a boxed message on a bad flag (tyro's), with 0 after `--help` and `--print-config`.
+    tyro reads the flags (syntax, choices, missing ones, did-you-mean: a boxed message and exit code 2; `--help` exits
+    with 0); pydantic judges the values afterwards, so a bad value is a ConfigError whether it came by flag or by file.
     """
     import tyro
 
     argv, config_file = _take_option(argv, "--config")
     print_only = "--print-config" in argv
     argv = [argument for argument in argv if argument != "--print-config"]
-    default = _defaults_with_holes(cls, read_yaml(Path(config_file)), config_file) if config_file else None
-    if default is not None:
-        config = tyro.cli(cls, args=argv, prog=prog, description=description or None, default=default)
-    else:
-        config = tyro.cli(cls, args=argv, prog=prog, description=description or None)
+    default = {"default": _from_file(cls, Path(config_file))} if config_file is not None else {}
+    text = "\n\n".join(part for part in (description, EVERYWHERE) if part)
+    parsed = tyro.cli(cls, args=argv, prog=prog, description=text, registry=_registry(), **default)
+    try:
+        config = cls.model_validate(parsed.model_dump(warnings=False))
+    except ValidationError as error:
+        hint = f"Run `{prog} --help` for every field and its range."
+        raise ConfigError(explain_validation(error, cls, ""), hint) from error
     if print_only:
         sys.stdout.write(config.to_yaml())
         raise SystemExit(0)
-    return cls.from_dict(config.model_dump())
+    return config
+
+
+def _registry() -> Any:
+    """Tells tyro to collect the fields of a Config without validating them, with the allowed range in the help."""
+    from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
+
+    registry = ConstructorRegistry()
+
+    @registry.struct_rule
+    def config_rule(info: StructTypeInfo) -> StructConstructorSpec | None:
+        if not (isinstance(info.type, type) and issubclass(info.type, Config)):
+            return None
+        cls: type[Config] = info.type
+        hints = get_type_hints(cls, include_extras=True)
+        fields = tuple(
+            StructFieldSpec(
+                name=name, type=hints[name], default=_flag_default(info.default, name, field), helptext=_help(field)
+            )
+            for name, field in cls.model_fields.items()
+        )
+        return StructConstructorSpec(instantiate=cls.model_construct, fields=fields)
+
+    return registry
+
+
+def _flag_default(instance: Any, name: str, field: FieldInfo) -> Any:
+    import tyro
+
+    if isinstance(instance, Config):
+        return getattr(instance, name)
+    return tyro.MISSING if field.is_required() else field.get_default(call_default_factory=True)
+
+
+def _help(field: FieldInfo) -> str:
+    limits = allowed_range(field)
+    return (field.description or "") + (f" [{limits}]" if limits else "")
 
 
 def _take_option(argv: list[str], name: str) -> tuple[list[str], str | None]:
@@ -143,22 +215,26 @@ def _take_option(argv: list[str], name: str) -> tuple[list[str], str | None]:
     return rest, value
 
 
-def _defaults_with_holes(cls: type[C], values: dict[str, Any], where: str) -> C:
+def _from_file(cls: type[C], path: Path) -> C:
     """An instance from YAML in which required fields that the file leaves out are still asked of the flags."""
-    import tyro
-
+    values = read_yaml(path)
     try:
-        return cls.model_validate(values)
+        cls.model_validate(values)
     except ValidationError as error:
-        missing = {str(e["loc"][0]) for e in error.errors() if e["type"] == "missing" and len(e["loc"]) == 1}
-        if any(e["type"] != "missing" or len(e["loc"]) > 1 for e in error.errors()):
-            raise ConfigError(explain_validation(error, cls, where)) from error
+        lines = [_explain(e, cls, str(path)) for e in error.errors(include_url=False) if e["type"] != "missing"]
+        if lines:
+            raise ConfigError("\n".join(lines)) from error
+    return _with_holes(cls, values)
+
+
+def _with_holes(cls: Any, values: dict[str, Any]) -> Any:
+    """Valid `values` as an instance; required fields that they lack become tyro's MISSING."""
     parsed: dict[str, Any] = {}
     for name, field in cls.model_fields.items():
-        if name in missing:
-            parsed[name] = tyro.MISSING
-        elif name in values:
-            parsed[name] = TypeAdapter(field.annotation).validate_python(values[name])
+        if name not in values:
+            parsed[name] = _flag_default(None, name, field)
+        elif isinstance(values[name], dict) and (model := _model_in(field.annotation)) is not None:
+            parsed[name] = _with_holes(model, values[name])
         else:
-            parsed[name] = field.get_default(call_default_factory=True)
+            parsed[name] = TypeAdapter(field.annotation).validate_python(values[name])
     return cls.model_construct(**parsed)

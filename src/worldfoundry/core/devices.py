@@ -18,16 +18,17 @@ def pick_device(name: str = "auto") -> "torch.device":
     import torch
 
     if name == "auto":
-        mps = torch.backends.mps.is_available()
-        name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(
-            f"device {name!r} was asked for, but torch {torch.__version__} sees no CUDA device.", "Use --device cpu."
-        )
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        return torch.device(name)
+        device = torch.device(name)
     except RuntimeError as error:
         raise ConfigError(f"Unknown device {name!r}.", "Use auto, cpu, cuda, cuda:0 or mps.") from error
+    count = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}.get(device.type, 1)
+    if device.type != "cpu" and (device.index or 0) >= count:
+        raise ConfigError(
+            f"Device {name!r} was asked for, but torch {torch.__version__} sees {count} such.", "Use --device cpu."
+        )
+    return device
 
 
 def pick_dtype(name: str | None) -> "torch.dtype | None":

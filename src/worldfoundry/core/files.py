@@ -4,7 +4,7 @@ import errno
 import json
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,21 +20,17 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises ResourceError when the disk is full, so that a half-written file never carries the final name.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        with disk_full_is_an_error(path):
+    temporary = path.with_name(f".{path.stem[:40]}-{uuid.uuid4().hex[:8]}{path.suffix}")
+    with disk_errors_are_clear(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch(exist_ok=False)
+        try:
             yield temporary
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -43,26 +39,24 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     path = Path(path)
     if path.exists() and not overwrite:
         raise UsageError(f"{str(path)!r} already exists.", "Choose another folder, or remove it first.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    temporary.chmod(0o755)
-    try:
-        with disk_full_is_an_error(path):
+    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
+    with disk_errors_are_clear(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
+        try:
             yield temporary
-        if path.exists():
-            old = path.with_name(f".{path.name}-old-{os.getpid()}")
-            path.replace(old)
+            old = path.with_name(f"{temporary.name}-old")
+            if path.exists():
+                path.replace(old)
             temporary.replace(path)
             shutil.rmtree(old, ignore_errors=True)
-        else:
-            temporary.replace(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager
-def disk_full_is_an_error(path: Path) -> Iterator[None]:
-    """Turn ENOSPC (and quota) into one clear ResourceError that names the path."""
+def disk_errors_are_clear(path: Path) -> Iterator[None]:
+    """Turn ENOSPC and quota into a ResourceError, and a place that cannot be written into a UsageError; both name the path."""
     try:
         yield
     except OSError as error:
@@ -70,6 +64,10 @@ def disk_full_is_an_error(path: Path) -> Iterator[None]:
             raise ResourceError(
                 f"No space left while writing {str(path)!r}; nothing was left under that name.",
                 "Free some disk and run the same command again.",
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG):
+            raise UsageError(
+                f"{str(path)!r} cannot be written: {os.strerror(error.errno)}.", "Choose another place for the output."
             ) from error
         raise
 
@@ -84,7 +82,7 @@ def read_json(path: Path) -> Any:
     """Read JSON; raises UsageError that names the file if it is absent or malformed."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UsageError(f"The file {str(path)!r} does not exist.") from error
+    except OSError as error:
+        raise UsageError(f"The file {str(path)!r} cannot be read: {error.strerror}.") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"The file {str(path)!r} is not valid JSON: {error}.") from error

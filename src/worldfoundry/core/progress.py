@@ -101,7 +101,9 @@ class MetricsLog:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
+        half_line = path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
         self.file = open(path, "a", encoding="utf-8")
+        self.file.write("\n" if half_line else "")  # a killed process left it; the next row starts on its own line
         self.board: Any = None
         if importlib.util.find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter
@@ -122,7 +124,7 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics file; a half-written last line (a killed process) is dropped."""
+    """The rows of a metrics file; a half-written line (a killed process) is dropped."""
     rows = []
     for line in Path(path).read_text(encoding="utf-8").splitlines():
         try:
