@@ -148,9 +148,9 @@ def parse_args(cls: type[C], argv: list[str], prog: str, description: str = "") 
     argv, config_file = _take_option(argv, "--config")
     print_only = "--print-config" in argv
     argv = [argument for argument in argv if argument != "--print-config"]
-    default = {"default": _from_file(cls, Path(config_file))} if config_file is not None else {}
+    options: Any = {"default": _from_file(cls, Path(config_file))} if config_file is not None else {}
     text = "\n\n".join(part for part in (description, EVERYWHERE) if part)
-    parsed = tyro.cli(cls, args=argv, prog=prog, description=text, registry=_registry(), **default)
+    parsed = tyro.cli(cls, args=argv, prog=prog, description=text, registry=_registry(), **options)
     try:
         config = cls.model_validate(parsed.model_dump(warnings=False))
     except ValidationError as error:
