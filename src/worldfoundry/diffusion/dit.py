@@ -1,0 +1,292 @@
+"""The Cosmos diffusion transformer (arXiv 2501.03575, section 5.1.2), exactly as the published networks compute.
+
+Legend: B batch, C channels, T H W latent frames/rows/columns, t h w the same in patches, S = h·w tokens of a frame,
+D width, L context rows, A action features.
+
+What is notable:
+- one token is a 1x2x2 patch of [latents, condition mask, padding mask]; the order of features out differs from the order in
+- attention over all tokens of the clip at once, queries and keys RMS-normalised per head, 3-D RoPE that knows the fps
+- besides RoPE a learnable position table, RMS-normalised, is added again at the input of every block
+- the noise level enters by AdaLN: one vector of 3·D shared by all sub-blocks, plus a low-rank correction in each; the
+  correction reads the raw sinusoid of c_noise (RMS-normalised), the shared vector an MLP of it
+- cross-attention to text sees all rows, padding too; no biases anywhere; exact GELU
+- two adapters for post-training, off by default and zero at the start: actions, and the last given frame as context
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from worldfoundry.conditioning.action import ActionAdapter
+from worldfoundry.core.errors import UsageError
+from worldfoundry.diffusion.config import DiTConfig
+from worldfoundry.nn.adaln import AdaLNLoRA, modulate
+from worldfoundry.nn.attention import CrossAttention, SelfAttention
+from worldfoundry.nn.norm import RMSNorm
+from worldfoundry.nn.patch import patchify, unpatchify
+from worldfoundry.nn.rope import rope_tables
+
+
+class TimeEmbedding(nn.Module):
+    """c_noise → (the RMS-normalised sinusoid [B, D], the modulation base shared by all sub-blocks [B, 3·D])."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear_1 = nn.Linear(width, width, bias=False)
+        self.linear_2 = nn.Linear(width, 3 * width, bias=False)
+        self.norm = RMSNorm(width)
+
+    def forward(self, c_noise_B: Tensor) -> tuple[Tensor, Tensor]:
+        half = self.norm.weight.shape[0] // 2
+        exponents = torch.arange(half, device=c_noise_B.device, dtype=torch.float32) / half
+        angles = c_noise_B.float()[:, None] * torch.exp(-math.log(10000.0) * exponents)
+        sinusoid_BD = torch.cat([angles.cos(), angles.sin()], dim=-1).to(self.linear_1.weight.dtype)
+        return self.norm(sinusoid_BD), self.linear_2(F.silu(self.linear_1(sinusoid_BD)))
+
+
+class PositionTable(nn.Module):
+    """Learnable vectors per frame, row and column; their sum is normalised to unit RMS at every token."""
+
+    def __init__(self, sizes: tuple[int, int, int], width: int) -> None:
+        super().__init__()
+        self.t, self.h, self.w = (nn.Parameter(torch.zeros(n, width)) for n in sizes)
+
+    def forward(self, t: int, h: int, w: int) -> Tensor:
+        """[t, h·w, D] for a clip of t x h x w patches. Raises UsageError beyond the table."""
+        for what, asked, table in (("frames", t, self.t), ("rows", h, self.h), ("columns", w, self.w)):
+            if asked > len(table):
+                raise UsageError(
+                    f"This model's position table covers {len(table)} patch {what}, but the clip has {asked!r}.",
+                    "Generate fewer or smaller frames, or train with a larger max_frames, max_h, max_w.",
+                )
+        sum_thwD = self.t[:t, None, None] + self.h[None, :h, None] + self.w[None, None, :w]
+        rms = torch.linalg.vector_norm(sum_thwD, dim=-1, keepdim=True, dtype=torch.float32) * sum_thwD.shape[-1] ** -0.5
+        return (sum_thwD / (rms + 1e-6)).to(sum_thwD.dtype).flatten(1, 2)
+
+
+class MLP(nn.Module):
+    """Linear, exact GELU, linear; no biases."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, hidden, bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(F.gelu(self.up(x)))
+
+
+class DiTBlock(nn.Module):
+    """Self-attention, cross-attention, MLP; each x + gate · f(modulated norm of x). A pure function of tensors."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        D, rank = config.model_channels, config.adaln_lora_dim
+        self.self_attention = SelfAttention(D, config.num_heads)
+        self.cross_attention = CrossAttention(D, config.crossattn_emb_channels, config.num_heads)
+        self.mlp = MLP(D, int(D * config.mlp_ratio))
+        self.modulation_self = AdaLNLoRA(D, rank)
+        self.modulation_cross = AdaLNLoRA(D, rank)
+        self.modulation_mlp = AdaLNLoRA(D, rank)
+
+    def forward(
+        self,
+        x_BtSD: Tensor,
+        position_tSD: Tensor | None,
+        embedding_BD: Tensor,
+        base_Bt1D3: Tensor,
+        context_BLD: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+    ) -> Tensor:
+        frames = x_BtSD.shape[1:3]
+        if position_tSD is not None:
+            x_BtSD = x_BtSD + position_tSD
+        shift, scale, gate = self.modulation_self(embedding_BD, base_Bt1D3)
+        tokens = modulate(x_BtSD, shift, scale).flatten(1, 2)
+        x_BtSD = x_BtSD + gate * self.self_attention(tokens, cos, sin).unflatten(1, frames)
+
+        shift, scale, gate = self.modulation_cross(embedding_BD, base_Bt1D3)
+        tokens = modulate(x_BtSD, shift, scale).flatten(1, 2)
+        x_BtSD = x_BtSD + gate * self.cross_attention(tokens, context_BLD).unflatten(1, frames)
+
+        shift, scale, gate = self.modulation_mlp(embedding_BD, base_Bt1D3)
+        return x_BtSD + gate * self.mlp(modulate(x_BtSD, shift, scale))
+
+
+class FinalLayer(nn.Module):
+    """Modulated norm (no gate) and the projection to patches."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        patch = config.patch_temporal * config.patch_spatial**2
+        self.modulation = AdaLNLoRA(config.model_channels, config.adaln_lora_dim, chunks=2)
+        self.linear = nn.Linear(config.model_channels, patch * config.out_channels, bias=False)
+
+    def forward(self, x_BtSD: Tensor, embedding_BD: Tensor, base_Bt1D3: Tensor) -> Tensor:
+        shift, scale = self.modulation(embedding_BD, base_Bt1D3)
+        return self.linear(modulate(x_BtSD, shift, scale))
+
+
+class UncertaintyHead(nn.Module):
+    """u(c_noise): the log of the loss that the network expects at a noise level, from fixed random Fourier features."""
+
+    def __init__(self, features: int = 128) -> None:
+        super().__init__()
+        self.register_buffer("freqs", torch.zeros(features))  # 2π · N(0, 1)
+        self.register_buffer("phases", torch.zeros(features))  # 2π · U(0, 1)
+        self.weight = nn.Parameter(torch.zeros(1, features))
+
+    def forward(self, c_noise_B: Tensor) -> Tensor:
+        angles = c_noise_B.float()[:, None] * self.freqs.float() + self.phases.float()
+        return (math.sqrt(2) * angles.cos()) @ self.weight.float()[0]
+
+
+class DiT(nn.Module):
+    """Noisy latents, noise level and conditions in; the raw network output (before any parametrisation) out."""
+
+    def __init__(self, config: DiTConfig, *, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        D, p, pt = config.model_channels, config.patch_spatial, config.patch_temporal
+        self.patch_embed = nn.Linear(config.network_in_channels * pt * p * p, D, bias=False)
+        self.position = PositionTable(config.position_sizes, D) if config.extra_pos_emb == "learnable" else None
+        self.time = TimeEmbedding(D)
+        self.blocks = nn.ModuleList(DiTBlock(config) for _ in range(config.num_blocks))
+        self.final = FinalLayer(config)
+        self.uncertainty = UncertaintyHead() if config.uncertainty else None
+        self.action_adapter = ActionAdapter(config.action_dim, D) if config.action_dim else None
+        self.prefix_embed = nn.Linear(config.in_channels * pt * p * p, D, bias=False) if config.prefix_context else None
+        device = self.patch_embed.weight.device
+        if device.type != "meta":
+            self.init_weights(torch.Generator(device).manual_seed(seed))
+
+    @torch.no_grad()
+    def init_weights(self, generator: torch.Generator | None = None) -> None:
+        """Draw all weights anew: Xavier, small time embedding, zero corrections, zero output, zero adapters."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight, generator=generator)
+        for attention in (block.self_attention for block in self.blocks):
+            for part in attention.to_qkv.weight.chunk(3):  # each as if it were a layer of its own
+                nn.init.xavier_uniform_(part, generator=generator)
+        for attention in (block.cross_attention for block in self.blocks):
+            for part in attention.to_kv.weight.chunk(2):
+                nn.init.xavier_uniform_(part, generator=generator)
+        for module in self.modules():
+            if isinstance(module, AdaLNLoRA):
+                nn.init.zeros_(module.up.weight)
+            elif isinstance(module, RMSNorm):
+                nn.init.ones_(module.weight)
+        for linear in (self.time.linear_1, self.time.linear_2):
+            nn.init.normal_(linear.weight, std=0.02, generator=generator)
+        nn.init.zeros_(self.final.linear.weight)  # the first prediction is c_skip · x, the best guess without knowledge
+        if self.position is not None:
+            for table in self.position.parameters():
+                nn.init.trunc_normal_(table, std=0.02, a=-0.04, b=0.04, generator=generator)
+        if self.uncertainty is not None:
+            self.uncertainty.freqs.normal_(generator=generator).mul_(2 * math.pi)
+            self.uncertainty.phases.uniform_(generator=generator).mul_(2 * math.pi)
+            nn.init.zeros_(self.uncertainty.weight)
+        if self.action_adapter is not None:
+            self.action_adapter.init_weights(generator)
+        if self.prefix_embed is not None:
+            nn.init.zeros_(self.prefix_embed.weight)
+
+    def forward(
+        self,
+        x_BCTHW: Tensor,
+        c_noise_B: Tensor,
+        context_BLD: Tensor,
+        *,
+        fps_B: Tensor | None = None,
+        padding_mask_B1HW: Tensor | None = None,
+        condition_mask_B1THW: Tensor | None = None,
+        actions_BTA: Tensor | None = None,
+        prefix_BCTHW: Tensor | None = None,
+    ) -> Tensor:
+        """The raw output [B, out_channels, T, H, W] in x's dtype.
+
+        x: latents scaled by c_in, T a multiple of patch_temporal, H and W of patch_spatial. c_noise = ln(sigma) / 4.
+        context: text rows, zero past their length. fps: pixel frames per second, None = 24. padding mask: any height and
+        width, 1 = padded, None = nothing padded. condition mask: 1 on given frames, None = none given. actions: features
+        per latent frame. prefix: the given frames as clean latents of unit variance (they fill the first frames; frames
+        beyond the condition mask's count are ignored). Raises UsageError for shapes that do not fit the config.
+        """
+        config = self.config
+        self._check(x_BCTHW, context_BLD, actions_BTA)
+        dtype = self.patch_embed.weight.dtype
+        channels_BCTHW = self._with_masks(x_BCTHW, padding_mask_B1HW, condition_mask_B1THW).to(dtype)
+        tokens_BtSD = self.patch_embed(patchify(channels_BCTHW, config.patch_temporal, config.patch_spatial))
+        t, h, w = _grid(x_BCTHW, config)
+        cos, sin = rope_tables((t, h, w), config.head_dim, config.rope_ratios, fps_B, x_BCTHW.device)
+        position_tSD = None if self.position is None else self.position(t, h, w)
+        embedding_BD, base_BD3 = self.time(c_noise_B)
+        embedding_BD, base_Bt1D3 = F.silu(embedding_BD), base_BD3[:, None, None]
+        if self.action_adapter is not None and actions_BTA is not None:
+            to_tokens, to_base = self.action_adapter(actions_BTA.to(dtype))
+            tokens_BtSD, base_Bt1D3 = tokens_BtSD + to_tokens, base_Bt1D3 + to_base
+        if self.prefix_embed is not None and prefix_BCTHW is not None:
+            last_BC1HW = last_given_frame(prefix_BCTHW, condition_mask_B1THW).to(dtype)
+            tokens_BtSD = tokens_BtSD + self.prefix_embed(patchify(last_BC1HW, 1, config.patch_spatial))
+        context_BLD = context_BLD.to(dtype)
+        for block in self.blocks:
+            tokens_BtSD = block(tokens_BtSD, position_tSD, embedding_BD, base_Bt1D3, context_BLD, cos, sin)
+        tokens_BtSD = self.final(tokens_BtSD, embedding_BD, base_Bt1D3)
+        return unpatchify(tokens_BtSD, h, config.patch_temporal, config.patch_spatial).to(x_BCTHW.dtype)
+
+    def _with_masks(self, x_BCTHW: Tensor, padding_B1HW: Tensor | None, condition_B1THW: Tensor | None) -> Tensor:
+        """Append the condition mask, then the padding mask (resized to the latents by nearest sampling)."""
+        B, _, T, H, W = x_BCTHW.shape
+        channels = [x_BCTHW]
+        if self.config.condition_mask:
+            mask = x_BCTHW.new_zeros(()) if condition_B1THW is None else condition_B1THW.to(x_BCTHW.dtype)
+            channels.append(mask.expand(B, 1, T, H, W))
+        if self.config.concat_padding_mask:
+            if padding_B1HW is None:
+                mask = x_BCTHW.new_zeros(())
+            else:
+                mask = F.interpolate(padding_B1HW.to(x_BCTHW.dtype), size=(H, W), mode="nearest")[:, :, None]
+            channels.append(mask.expand(B, 1, T, H, W))
+        return torch.cat(channels, dim=1)
+
+    def _check(self, x_BCTHW: Tensor, context_BLD: Tensor, actions_BTA: Tensor | None) -> None:
+        """Shapes against the config, so that a wrong one is named rather than met deep inside a product."""
+        config = self.config
+        if x_BCTHW.shape[1] != config.in_channels:
+            raise UsageError(f"This model takes latents of {config.in_channels} channels, not {x_BCTHW.shape[1]!r}.")
+        pt, p = config.patch_temporal, config.patch_spatial
+        if any(size % patch for size, patch in zip(x_BCTHW.shape[2:], (pt, p, p), strict=True)):
+            raise UsageError(
+                f"Latents of {tuple(x_BCTHW.shape[2:])!r} (frames, rows, columns) do not divide into patches of {(pt, p, p)!r}.",
+                "Pad or crop the video.",
+            )
+        if context_BLD.shape[-1] != config.crossattn_emb_channels:
+            raise UsageError(
+                f"This model takes context rows of width {config.crossattn_emb_channels}, not {context_BLD.shape[-1]!r}.",
+                "Use the text encoder that it was trained with.",
+            )
+        if actions_BTA is not None and self.action_adapter is not None:
+            wanted = (x_BCTHW.shape[2], config.action_dim)
+            if tuple(actions_BTA.shape[1:]) != wanted:
+                raise UsageError(
+                    f"Actions must be (latent frames, features) = {wanted!r} per sample, not {tuple(actions_BTA.shape[1:])!r}."
+                )
+
+
+def last_given_frame(prefix_BCTHW: Tensor, condition_mask_B1THW: Tensor | None) -> Tensor:
+    """The last frame of the prefix that the mask marks as given, [B, C, 1, H, W]; zeros where none is. No mask: the last."""
+    if condition_mask_B1THW is None:
+        return prefix_BCTHW[:, :, -1:]
+    given_B = condition_mask_B1THW[:, 0, :, 0, 0].sum(dim=1).long()
+    index_B = (given_B - 1).clamp(0, prefix_BCTHW.shape[2] - 1)
+    frames = prefix_BCTHW[torch.arange(len(prefix_BCTHW), device=index_B.device), :, index_B]
+    return (frames * (given_B > 0).to(frames.dtype).view(-1, 1, 1, 1))[:, :, None]
+
+
+def _grid(x_BCTHW: Tensor, config: DiTConfig) -> tuple[int, int, int]:
+    """Patches along time, height and width."""
+    T, H, W = x_BCTHW.shape[2:]
+    return T // config.patch_temporal, H // config.patch_spatial, W // config.patch_spatial

@@ -1,0 +1,55 @@
+"""The training loss of EDM, with the option that the network weighs its own noise levels.
+
+Legend: B batch, C latent channels, T H W latent frames/rows/columns.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from worldfoundry.conditioning.condition import Condition
+from worldfoundry.core.errors import ConfigError
+from worldfoundry.diffusion.parametrization import EDMDenoiser, per_sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionLoss:
+    """`loss` is what is minimised; `edm_B` the weighted squared error per sample, to watch (1 = no better than c_skip·x)."""
+
+    loss: Tensor
+    edm_B: Tensor
+
+
+def edm_loss(
+    denoiser: EDMDenoiser,
+    x0_BCTHW: Tensor,
+    sigma_B: Tensor,
+    noise_BCTHW: Tensor,
+    condition: Condition,
+    *,
+    weight_B1THW: Tensor | None = None,
+    uncertainty: bool = False,
+) -> DiffusionLoss:
+    """Weighted squared error of x0 over the frames that are not given (arXiv 2501.03575, eq. 7 to 9).
+
+    `weight` multiplies the error per position (any shape that broadcasts to x0), None = 1. With `uncertainty` the network
+    also predicts u(c_noise) and the loss is exp(-u)·error + u (Kendall and Gal, arXiv 1703.04977), whose best u is the log
+    of the expected error: noise levels then count alike. Raises ConfigError if the network has no such head.
+    """
+    x_BCTHW = x0_BCTHW + per_sample(sigma_B, x0_BCTHW) * noise_BCTHW
+    error_BCTHW = (denoiser(x_BCTHW, sigma_B, condition) - x0_BCTHW).square()
+    if weight_B1THW is not None:
+        error_BCTHW = error_BCTHW * weight_B1THW
+    given = condition.batched(len(x0_BCTHW)).condition_mask(x0_BCTHW.shape[2])
+    share = torch.ones_like(x0_BCTHW[:, :1, :, :1, :1]) if given is None else 1 - given
+    frames_B = share.sum(dim=(1, 2, 3, 4)).clamp(min=1)
+    edm_B = (error_BCTHW.mean(dim=(1, 3, 4), keepdim=True) * share).sum(dim=(1, 2, 3, 4)) / frames_B
+    edm_B = edm_B * denoiser.edm.loss_weight(sigma_B)
+    if not uncertainty:
+        return DiffusionLoss(loss=edm_B.mean(), edm_B=edm_B.detach())
+    head = getattr(denoiser.network, "uncertainty", None)
+    if head is None:
+        raise ConfigError("Uncertainty weighting needs a network with the uncertainty head.", "Set dit.uncertainty to true.")
+    u_B = head(denoiser.edm.c_noise(sigma_B))
+    return DiffusionLoss(loss=(torch.exp(-u_B) * edm_B + u_B).mean(), edm_B=edm_B.detach())

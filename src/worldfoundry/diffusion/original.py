@@ -1,0 +1,199 @@
+"""The layout of the published `model.pt` files (nvidia-cosmos/cosmos-predict1) to ours and back.
+
+The original keeps q, k and v as separate layers; we store them as one, so conversion concatenates and splits.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from worldfoundry.core.checkpoint import fill
+from worldfoundry.core.errors import CheckpointError
+from worldfoundry.diffusion.config import DiTConfig
+from worldfoundry.diffusion.dit import DiT
+
+# Constructor arguments of the original network → fields of DiTConfig.
+FIELDS = {
+    "out_channels": "out_channels",
+    "patch_spatial": "patch_spatial",
+    "patch_temporal": "patch_temporal",
+    "model_channels": "model_channels",
+    "num_blocks": "num_blocks",
+    "num_heads": "num_heads",
+    "mlp_ratio": "mlp_ratio",
+    "crossattn_emb_channels": "crossattn_emb_channels",
+    "adaln_lora_dim": "adaln_lora_dim",
+    "max_frames": "max_frames",
+    "max_img_h": "max_h",
+    "max_img_w": "max_w",
+    "rope_t_extrapolation_ratio": "rope_ratio_t",
+    "rope_h_extrapolation_ratio": "rope_ratio_h",
+    "rope_w_extrapolation_ratio": "rope_ratio_w",
+    "concat_padding_mask": "concat_padding_mask",
+}
+# Arguments that must have this value for the network to be this one, and the ones that change nothing here.
+REQUIRED = {
+    "block_config": "FA-CA-MLP",
+    "use_adaln_lora": True,
+    "affline_emb_norm": True,
+    "pos_emb_cls": "rope3d",
+    "pos_emb_learnable": False,
+}
+IGNORED = {"block_x_format", "pos_emb_interpolation", "legacy_patch_emb", "extra_h_extrapolation_ratio"} | {
+    "extra_w_extrapolation_ratio",
+    "extra_t_extrapolation_ratio",
+}
+# Our names → the original's, for tensors that are the same on both sides. `{i}` is the block.
+TOP = {
+    "patch_embed.weight": "x_embedder.proj.1.weight",
+    "time.linear_1.weight": "t_embedder.1.linear_1.weight",
+    "time.linear_2.weight": "t_embedder.1.linear_2.weight",
+    "time.norm.weight": "affline_norm.weight",
+    "final.linear.weight": "final_layer.linear.weight",
+    "final.modulation.down.weight": "final_layer.adaLN_modulation.1.weight",
+    "final.modulation.up.weight": "final_layer.adaLN_modulation.2.weight",
+}
+POSITION = {f"position.{axis}": f"extra_pos_embedder.pos_emb_{axis}" for axis in "thw"}
+UNCERTAINTY = {
+    "uncertainty.freqs": "logvar.0.freqs",
+    "uncertainty.phases": "logvar.0.phases",
+    "uncertainty.weight": "logvar.1.weight",
+}
+BLOCK = {
+    "mlp.up.weight": "2.block.layer1.weight",
+    "mlp.down.weight": "2.block.layer2.weight",
+    **{
+        f"{name}_attention.{ours}.weight": f"{part}.block.attn.{theirs}.weight"
+        for part, name in enumerate(("self", "cross"))
+        for ours, theirs in (("norm_q", "to_q.1"), ("norm_k", "to_k.1"), ("to_out", "to_out.0"))
+    },
+    **{
+        f"modulation_{name}.{ours}.weight": f"{part}.adaLN_modulation.{theirs}.weight"
+        for part, name in enumerate(("self", "cross", "mlp"))
+        for ours, theirs in (("down", 1), ("up", 2))
+    },
+    "cross_attention.to_q.weight": "1.block.attn.to_q.0.weight",
+}
+FUSED = {
+    "self_attention.to_qkv.weight": tuple(f"0.block.attn.to_{x}.0.weight" for x in "qkv"),
+    "cross_attention.to_kv.weight": tuple(f"1.block.attn.to_{x}.0.weight" for x in "kv"),
+}
+
+
+def config_from_original(kwargs: Mapping[str, Any], *, uncertainty: bool = False) -> DiTConfig:
+    """DiTConfig from the original constructor's arguments. Raises CheckpointError for a network that is not this one."""
+    for name, wanted in REQUIRED.items():
+        if name in kwargs and kwargs[name] != wanted:
+            raise CheckpointError(f"The original config has {name} = {kwargs[name]!r}; only {wanted!r} is this network.")
+    extra = kwargs.get("extra_per_block_abs_pos_emb", False)
+    if extra and kwargs.get("extra_per_block_abs_pos_emb_type", "learnable") != "learnable":
+        kind = kwargs["extra_per_block_abs_pos_emb_type"]
+        raise CheckpointError(
+            f"The original config has extra_per_block_abs_pos_emb_type = {kind!r}; only 'learnable' is known."
+        )
+    known = {*FIELDS, *REQUIRED, *IGNORED, "in_channels", "extra_per_block_abs_pos_emb", "extra_per_block_abs_pos_emb_type"}
+    unknown = sorted(set(kwargs) - known)
+    if unknown:
+        raise CheckpointError(f"The original config has arguments that this network does not know: {unknown!r}.")
+    fields = {ours: kwargs[theirs] for theirs, ours in FIELDS.items() if theirs in kwargs}
+    # Video-to-world counts its mask channel among in_channels; the latents are as many as the network predicts.
+    masks = kwargs["in_channels"] - kwargs["out_channels"]
+    if masks not in (0, 1):
+        raise CheckpointError(
+            f"The original config has in_channels = {kwargs['in_channels']!r} for {kwargs['out_channels']!r} predicted channels;"
+            " only as many (text-to-world) or one more (video-to-world) is this network."
+        )
+    return DiTConfig.from_dict(
+        {
+            **fields,
+            "in_channels": kwargs["out_channels"],
+            "condition_mask": bool(masks),
+            "extra_pos_emb": "learnable" if extra else "none",
+            "uncertainty": uncertainty,
+        },
+        where="original config",
+    )
+
+
+def config_to_original(config: DiTConfig) -> dict[str, Any]:
+    """The original constructor's arguments. Raises CheckpointError for adapters, which the original does not know."""
+    _no_adapters(config)
+    return {
+        **{theirs: getattr(config, ours) for theirs, ours in FIELDS.items()},
+        **REQUIRED,
+        "block_x_format": "THWBD",
+        "pos_emb_interpolation": "crop",
+        "in_channels": config.in_channels + config.condition_mask,
+        "extra_per_block_abs_pos_emb": config.extra_pos_emb == "learnable",
+        "extra_per_block_abs_pos_emb_type": "learnable",
+    }
+
+
+def from_original(state_dict: Mapping[str, Any], config: Mapping[str, Any]) -> DiT:
+    """An eval-mode DiT from a published state dict and the original constructor's arguments.
+
+    Accepts the dict nested under `model`, the `net.` prefix or none, and either patch embedding; TransformerEngine's
+    `_extra_state` entries and the position counter are dropped, everything else must be used.
+    """
+    nested = state_dict.get("model")
+    state = nested if isinstance(nested, Mapping) else state_dict
+    tensors = {name.removeprefix("net."): t for name, t in state.items() if not name.endswith("_extra_state")}
+    tensors.pop("pos_embedder.seq", None)
+    if "x_embedder.proj.weight" in tensors:  # the legacy embedding is a convolution with stride = kernel
+        tensors["x_embedder.proj.1.weight"] = tensors.pop("x_embedder.proj.weight").flatten(1)
+    ours = config_from_original(config, uncertainty="logvar.1.weight" in tensors)
+    renamed = _rename(tensors, ours)
+    with torch.device("meta"):
+        net = DiT(ours)
+    net.to_empty(device="cpu")
+    net.to(next(t.dtype for t in renamed.values()))
+    fill(net, renamed, where="the original checkpoint")
+    return net.eval().requires_grad_(False)
+
+
+def to_original(net: DiT) -> dict[str, Tensor]:
+    """The published layout, `net.` prefix and uncertainty head included. Raises CheckpointError for adapters."""
+    _no_adapters(net.config)
+    state = {name: t.detach() for name, t in net.state_dict().items()}
+    result = {"net.pos_embedder.seq": torch.arange(max(net.config.position_sizes), dtype=torch.float32)}
+    for ours, theirs in _names(net.config).items():
+        if isinstance(theirs, str):
+            result[theirs if theirs.startswith("logvar.") else f"net.{theirs}"] = state[ours].clone()
+        else:
+            parts = state[ours].chunk(len(theirs))
+            result |= {f"net.{name}": part.clone() for name, part in zip(theirs, parts, strict=True)}
+    return result
+
+
+def _names(config: DiTConfig) -> dict[str, str | tuple[str, ...]]:
+    """Every tensor of ours → the original's name, or names where ours is several of theirs in one."""
+    names: dict[str, str | tuple[str, ...]] = dict(TOP)
+    if config.extra_pos_emb == "learnable":
+        names |= POSITION
+    if config.uncertainty:
+        names |= UNCERTAINTY
+    for i in range(config.num_blocks):
+        prefix = f"blocks.block{i}.blocks."
+        names |= {f"blocks.{i}.{ours}": prefix + theirs for ours, theirs in BLOCK.items()}
+        names |= {f"blocks.{i}.{ours}": tuple(prefix + name for name in theirs) for ours, theirs in FUSED.items()}
+    return names
+
+
+def _rename(tensors: dict[str, Tensor], config: DiTConfig) -> dict[str, Tensor]:
+    """Theirs → ours; what has no name of ours stays under its own, so that the strict load reports it."""
+    left, renamed = dict(tensors), {}
+    for ours, theirs in _names(config).items():
+        parts = [left.pop(name) for name in ((theirs,) if isinstance(theirs, str) else theirs) if name in left]
+        if parts and (isinstance(theirs, str) or len(parts) == len(theirs)):
+            renamed[ours] = parts[0] if isinstance(theirs, str) else torch.cat(parts)
+    return renamed | left
+
+
+def _no_adapters(config: DiTConfig) -> None:
+    if config.action_dim or config.prefix_context:
+        raise CheckpointError(
+            "This network has post-training adapters (action_dim, prefix_context), which the published layouts cannot hold.",
+            "Convert the base model instead.",
+        )

@@ -1,0 +1,116 @@
+"""EDM preconditioning (arXiv 2206.00364, table 1; arXiv 2501.03575, section 5.1.1) and the denoisers made with it.
+
+Legend: B batch, C latent channels, T H W latent frames/rows/columns. x = x0 + sigma · n, with x0 of deviation sigma_data.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from worldfoundry.conditioning.condition import Condition
+
+
+@dataclass(frozen=True, kw_only=True)
+class EDM:
+    """x0 = c_skip·x + c_out·network(c_in·x, c_noise), so that input and training target have unit variance at every sigma."""
+
+    sigma_data: float = 0.5
+
+    def c_skip(self, sigma: Tensor) -> Tensor:
+        return self.sigma_data**2 / (sigma**2 + self.sigma_data**2)
+
+    def c_out(self, sigma: Tensor) -> Tensor:
+        return sigma * self.sigma_data / (sigma**2 + self.sigma_data**2).sqrt()
+
+    def c_in(self, sigma: Tensor) -> Tensor:
+        return (sigma**2 + self.sigma_data**2).rsqrt()
+
+    def c_noise(self, sigma: Tensor) -> Tensor:
+        return sigma.log() / 4
+
+    def loss_weight(self, sigma: Tensor) -> Tensor:
+        """1 / c_out²: the squared error of x0, so weighted, is the squared error of the network's output."""
+        return (sigma**2 + self.sigma_data**2) / (sigma * self.sigma_data) ** 2
+
+    def denoise(self, network_output_BCTHW: Tensor, x_BCTHW: Tensor, sigma_B: Tensor) -> Tensor:
+        """The raw network output at (x, sigma) → the estimate of x0."""
+        sigma = per_sample(sigma_B, x_BCTHW)
+        return self.c_skip(sigma) * x_BCTHW + self.c_out(sigma) * network_output_BCTHW
+
+
+class EDMDenoiser:
+    """A DiT-like network as a `core.contracts.Denoiser`, with given frames kept by replacement.
+
+    Given frames of x are replaced by the prefix with a little noise (`Condition.augment_sigma`, never more than sigma
+    itself), scaled as the network expects at that little noise; the network is told which they are by its mask channel.
+    `prefix_rule` says what comes out there:
+    `x0`: the prefix itself, at every step;
+    `published`: what NVIDIA's inference code computes. It solves for a network output whose x0 would be the prefix, but
+    with a misplaced division, so that x0 = prefix + c_skip·(1 - c_out)·x; and it replaces nothing once sigma has come down to
+    augment_sigma. Kept so that the published samples can be reproduced.
+    """
+
+    def __init__(
+        self, network: nn.Module, parametrization: EDM | None = None, *, prefix_rule: Literal["x0", "published"] = "x0"
+    ) -> None:
+        self.network, self.edm, self.prefix_rule = network, parametrization or EDM(), prefix_rule
+
+    def __call__(self, x_BCTHW: Tensor, sigma_B: Tensor, condition: Condition) -> Tensor:
+        """x0 for noisy latents x at noise levels sigma [B] (> 0)."""
+        condition = condition.batched(len(x_BCTHW))
+        mask_B1T11 = condition.condition_mask(x_BCTHW.shape[2])
+        if mask_B1T11 is None or condition.prefix_BCTHW is None:
+            return self.edm.denoise(self._network(x_BCTHW, sigma_B, condition, None), x_BCTHW, sigma_B)
+        replaced_B1T11 = mask_B1T11
+        if self.prefix_rule == "published":
+            replaced_B1T11 = mask_B1T11 * per_sample(sigma_B > condition.augment_sigma, mask_B1T11)
+        given = replaced_B1T11.bool()
+        prefix_BCTHW = _fill_frames(condition.prefix_BCTHW, x_BCTHW)
+        x_in_BCTHW = torch.where(given, self._noised_prefix(condition, prefix_BCTHW, sigma_B), x_BCTHW)
+        x0_BCTHW = self.edm.denoise(self._network(x_in_BCTHW, sigma_B, condition, mask_B1T11), x_in_BCTHW, sigma_B)
+        return torch.where(given, self._prefix_out(prefix_BCTHW, x_in_BCTHW, sigma_B), x0_BCTHW)
+
+    def network_output(self, x_BCTHW: Tensor, sigma_B: Tensor, condition: Condition) -> Tensor:
+        """The raw output at x as it stands, without replacement; given frames only through the mask channel."""
+        condition = condition.batched(len(x_BCTHW))
+        return self._network(x_BCTHW, sigma_B, condition, condition.condition_mask(x_BCTHW.shape[2]))
+
+    def _network(self, x_BCTHW: Tensor, sigma_B: Tensor, condition: Condition, mask_B1T11: Tensor | None) -> Tensor:
+        prefix_BCTHW = condition.prefix_BCTHW
+        return self.network(
+            x_BCTHW * per_sample(self.edm.c_in(sigma_B), x_BCTHW),
+            self.edm.c_noise(sigma_B),
+            condition.context_BLD,
+            fps_B=condition.fps_B,
+            padding_mask_B1HW=condition.padding_mask_B1HW,
+            condition_mask_B1THW=mask_B1T11,
+            actions_BTA=condition.actions_BTA,
+            prefix_BCTHW=None if prefix_BCTHW is None else prefix_BCTHW / self.edm.sigma_data,
+        ).to(x_BCTHW.dtype)
+
+    def _noised_prefix(self, condition: Condition, prefix_BCTHW: Tensor, sigma_B: Tensor) -> Tensor:
+        """(prefix + s·noise)·c_in(s)/c_in(sigma), s = min(augment_sigma, sigma): after c_in(sigma) it looks like noise level s."""
+        level_B = sigma_B.clamp(max=condition.augment_sigma)
+        if condition.augment_noise_BCTHW is not None:
+            noise_BCTHW = _fill_frames(condition.augment_noise_BCTHW, prefix_BCTHW)
+            prefix_BCTHW = prefix_BCTHW + per_sample(level_B, prefix_BCTHW) * noise_BCTHW
+        return prefix_BCTHW * per_sample(self.edm.c_in(level_B) / self.edm.c_in(sigma_B), prefix_BCTHW)
+
+    def _prefix_out(self, prefix_BCTHW: Tensor, x_BCTHW: Tensor, sigma_B: Tensor) -> Tensor:
+        if self.prefix_rule == "x0":
+            return prefix_BCTHW
+        sigma = per_sample(sigma_B, x_BCTHW)
+        return prefix_BCTHW + self.edm.c_skip(sigma) * (1 - self.edm.c_out(sigma)) * x_BCTHW
+
+
+def per_sample(value_B: Tensor, like: Tensor) -> Tensor:
+    """[B] → [B, 1, …] in the dtype of `like`, for broadcasting over its other axes."""
+    return value_B.to(like.device, like.dtype).view(-1, *[1] * (like.ndim - 1))
+
+
+def _fill_frames(frames_BCPHW: Tensor, like_BCTHW: Tensor) -> Tensor:
+    """The first P frames, zeros after, in the dtype of `like`."""
+    missing = like_BCTHW.shape[2] - frames_BCPHW.shape[2]
+    return nn.functional.pad(frames_BCPHW.to(like_BCTHW), (0, 0, 0, 0, 0, missing))
