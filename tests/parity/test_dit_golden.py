@@ -1,26 +1,13 @@
 """The DiT against outputs of NVIDIA's published network (tiny random weights, float32)."""
 
-import json
-from pathlib import Path
-
 import pytest
 import torch
-from safetensors import safe_open
+from golden_files import read_golden
 
 from worldfoundry.diffusion.original import config_to_original, from_original, to_original
 from worldfoundry.nn.rope import rope_tables
 
-GOLDEN = Path(__file__).parent / "golden"
 ATOL = 3e-5
-
-
-def read_golden(case):
-    """(weights as float32, other tensors, metadata config) of one golden file."""
-    with safe_open(GOLDEN / f"{case}.safetensors", "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
-        config = json.loads(file.metadata()["config"])
-    weights = {n.removeprefix("weights."): t.float() for n, t in tensors.items() if n.startswith("weights.")}
-    return weights, {n: t for n, t in tensors.items() if not n.startswith("weights.")}, config
 
 
 @pytest.mark.parametrize("case", ["dit_t2w_a", "dit_v2w_a"])

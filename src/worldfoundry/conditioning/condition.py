@@ -37,7 +37,7 @@ class Condition:
     """Action features per latent frame (`conditioning.action.group_actions`)."""
 
     def condition_mask(self, frames: int) -> Tensor | None:
-        """[B, 1, frames, 1, 1], 1 on given latent frames; None where no prefix is given. Raises UsageError if it does not fit."""
+        """[B, 1, frames, 1, 1], 1 on given frames; None where no prefix is given. Raises UsageError if it does not fit."""
         if self.prefix_BCTHW is None:
             return None
         held = self.prefix_BCTHW.shape[2]

@@ -11,37 +11,37 @@ from worldfoundry.core.errors import ConfigError, did_you_mean
 class DiTConfig(Config):
     """Everything that decides the shape of a DiT. The defaults are Cosmos-Predict1-7B-Text2World's."""
 
-    in_channels: int = Field(16, ge=1)
+    in_channels: int = Field(default=16, ge=1)
     """Channels of the latents alone; the network appends its mask channels itself."""
-    out_channels: int = Field(16, ge=1)
+    out_channels: int = Field(default=16, ge=1)
     """Channels of the prediction."""
-    patch_spatial: int = Field(2, ge=1)
+    patch_spatial: int = Field(default=2, ge=1)
     """Latent rows and columns in one token."""
-    patch_temporal: int = Field(1, ge=1)
+    patch_temporal: int = Field(default=1, ge=1)
     """Latent frames in one token."""
-    model_channels: int = Field(4096, ge=12)
+    model_channels: int = Field(default=4096, ge=12)
     """Width of the token stream."""
-    num_blocks: int = Field(28, ge=1)
+    num_blocks: int = Field(default=28, ge=1)
     """Transformer blocks (self-attention, cross-attention, MLP each)."""
-    num_heads: int = Field(32, ge=1)
+    num_heads: int = Field(default=32, ge=1)
     """Attention heads."""
-    mlp_ratio: float = Field(4.0, gt=0)
+    mlp_ratio: float = Field(default=4.0, gt=0)
     """Width of the MLP's hidden layer over `model_channels`."""
-    crossattn_emb_channels: int = Field(1024, ge=1)
+    crossattn_emb_channels: int = Field(default=1024, ge=1)
     """Width of the context rows (1024 for T5-11B, 384 for MiniLM)."""
-    adaln_lora_dim: int = Field(256, ge=1)
+    adaln_lora_dim: int = Field(default=256, ge=1)
     """Rank of the per-sub-block correction to the shared modulation."""
-    max_frames: int = Field(128, ge=1)
+    max_frames: int = Field(default=128, ge=1)
     """Latent frames that the learnable position table covers."""
-    max_h: int = Field(240, ge=1)
+    max_h: int = Field(default=240, ge=1)
     """Latent rows that the learnable position table covers."""
-    max_w: int = Field(240, ge=1)
+    max_w: int = Field(default=240, ge=1)
     """Latent columns that the learnable position table covers."""
-    rope_ratio_t: float = Field(2.0, gt=0)
+    rope_ratio_t: float = Field(default=2.0, gt=0)
     """NTK stretch of the rotary wavelengths in time."""
-    rope_ratio_h: float = Field(1.0, gt=0)
+    rope_ratio_h: float = Field(default=1.0, gt=0)
     """The same in height."""
-    rope_ratio_w: float = Field(1.0, gt=0)
+    rope_ratio_w: float = Field(default=1.0, gt=0)
     """The same in width."""
     extra_pos_emb: Literal["learnable", "none"] = "learnable"
     """Whether a learnable position table is added at the input of every block."""
@@ -51,7 +51,7 @@ class DiTConfig(Config):
     """Whether the network appends a channel that marks given frames (video-to-world)."""
     uncertainty: bool = False
     """Whether the network carries the head that predicts its own log loss per noise level (used in training only)."""
-    action_dim: int = Field(0, ge=0)
+    action_dim: int = Field(default=0, ge=0)
     """Action features per latent frame; 0 = no action adapter."""
     prefix_context: bool = False
     """Whether the last given frame is shown to all frames through a zero-initialised adapter."""

@@ -38,6 +38,10 @@ class TimeEmbedding(nn.Module):
         self.linear_2 = nn.Linear(width, 3 * width, bias=False)
         self.norm = RMSNorm(width)
 
+    def init_weights(self, generator: torch.Generator | None = None) -> None:
+        for linear in (self.linear_1, self.linear_2):
+            nn.init.normal_(linear.weight, std=0.02, generator=generator)
+
     def forward(self, c_noise_B: Tensor) -> tuple[Tensor, Tensor]:
         half = self.norm.weight.shape[0] // 2
         exponents = torch.arange(half, device=c_noise_B.device, dtype=torch.float32) / half
@@ -52,6 +56,10 @@ class PositionTable(nn.Module):
     def __init__(self, sizes: tuple[int, int, int], width: int) -> None:
         super().__init__()
         self.t, self.h, self.w = (nn.Parameter(torch.zeros(n, width)) for n in sizes)
+
+    def init_weights(self, generator: torch.Generator | None = None) -> None:
+        for table in (self.t, self.h, self.w):
+            nn.init.trunc_normal_(table, std=0.02, a=-0.04, b=0.04, generator=generator)
 
     def forward(self, t: int, h: int, w: int) -> Tensor:
         """[t, h·w, D] for a clip of t x h x w patches. Raises UsageError beyond the table."""
@@ -90,6 +98,14 @@ class DiTBlock(nn.Module):
         self.modulation_self = AdaLNLoRA(D, rank)
         self.modulation_cross = AdaLNLoRA(D, rank)
         self.modulation_mlp = AdaLNLoRA(D, rank)
+
+    def init_weights(self, generator: torch.Generator | None = None) -> None:
+        """Beyond Xavier per layer: a fused layer is drawn as the layers it stands for, and the corrections start at zero."""
+        for fused, parts in ((self.self_attention.to_qkv, 3), (self.cross_attention.to_kv, 2)):
+            for part in fused.weight.chunk(parts):
+                nn.init.xavier_uniform_(part, generator=generator)
+        for modulation in (self.modulation_self, self.modulation_cross, self.modulation_mlp):
+            nn.init.zeros_(modulation.up.weight)
 
     def forward(
         self,
@@ -133,11 +149,19 @@ class FinalLayer(nn.Module):
 class UncertaintyHead(nn.Module):
     """u(c_noise): the log of the loss that the network expects at a noise level, from fixed random Fourier features."""
 
+    freqs: Tensor
+    phases: Tensor
+
     def __init__(self, features: int = 128) -> None:
         super().__init__()
         self.register_buffer("freqs", torch.zeros(features))  # 2π · N(0, 1)
         self.register_buffer("phases", torch.zeros(features))  # 2π · U(0, 1)
         self.weight = nn.Parameter(torch.zeros(1, features))
+
+    def init_weights(self, generator: torch.Generator | None = None) -> None:
+        self.freqs.normal_(generator=generator).mul_(2 * math.pi)
+        self.phases.uniform_(generator=generator).mul_(2 * math.pi)
+        nn.init.zeros_(self.weight)  # all noise levels count alike at first
 
     def forward(self, c_noise_B: Tensor) -> Tensor:
         angles = c_noise_B.float()[:, None] * self.freqs.float() + self.phases.float()
@@ -169,29 +193,16 @@ class DiT(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight, generator=generator)
-        for attention in (block.self_attention for block in self.blocks):
-            for part in attention.to_qkv.weight.chunk(3):  # each as if it were a layer of its own
-                nn.init.xavier_uniform_(part, generator=generator)
-        for attention in (block.cross_attention for block in self.blocks):
-            for part in attention.to_kv.weight.chunk(2):
-                nn.init.xavier_uniform_(part, generator=generator)
-        for module in self.modules():
-            if isinstance(module, AdaLNLoRA):
-                nn.init.zeros_(module.up.weight)
             elif isinstance(module, RMSNorm):
                 nn.init.ones_(module.weight)
-        for linear in (self.time.linear_1, self.time.linear_2):
-            nn.init.normal_(linear.weight, std=0.02, generator=generator)
+        for module in self.blocks.children():
+            if isinstance(module, DiTBlock):
+                module.init_weights(generator)
+        nn.init.zeros_(self.final.modulation.up.weight)
         nn.init.zeros_(self.final.linear.weight)  # the first prediction is c_skip · x, the best guess without knowledge
-        if self.position is not None:
-            for table in self.position.parameters():
-                nn.init.trunc_normal_(table, std=0.02, a=-0.04, b=0.04, generator=generator)
-        if self.uncertainty is not None:
-            self.uncertainty.freqs.normal_(generator=generator).mul_(2 * math.pi)
-            self.uncertainty.phases.uniform_(generator=generator).mul_(2 * math.pi)
-            nn.init.zeros_(self.uncertainty.weight)
-        if self.action_adapter is not None:
-            self.action_adapter.init_weights(generator)
+        for part in (self.time, self.position, self.uncertainty, self.action_adapter):
+            if part is not None:
+                part.init_weights(generator)
         if self.prefix_embed is not None:
             nn.init.zeros_(self.prefix_embed.weight)
 
@@ -260,7 +271,7 @@ class DiT(nn.Module):
         pt, p = config.patch_temporal, config.patch_spatial
         if any(size % patch for size, patch in zip(x_BCTHW.shape[2:], (pt, p, p), strict=True)):
             raise UsageError(
-                f"Latents of {tuple(x_BCTHW.shape[2:])!r} (frames, rows, columns) do not divide into patches of {(pt, p, p)!r}.",
+                f"Latents of {tuple(x_BCTHW.shape[2:])!r} frames, rows, columns do not divide into patches of {(pt, p, p)!r}.",
                 "Pad or crop the video.",
             )
         if context_BLD.shape[-1] != config.crossattn_emb_channels:

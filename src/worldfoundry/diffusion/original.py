@@ -41,9 +41,8 @@ REQUIRED = {
     "pos_emb_cls": "rope3d",
     "pos_emb_learnable": False,
 }
-IGNORED = {"block_x_format", "pos_emb_interpolation", "legacy_patch_emb", "extra_h_extrapolation_ratio"} | {
-    "extra_w_extrapolation_ratio",
-    "extra_t_extrapolation_ratio",
+IGNORED = {"block_x_format", "pos_emb_interpolation", "legacy_patch_emb"} | {
+    f"extra_{axis}_extrapolation_ratio" for axis in "thw"
 }
 # Our names → the original's, for tensors that are the same on both sides. `{i}` is the block.
 TOP = {
@@ -102,8 +101,8 @@ def config_from_original(kwargs: Mapping[str, Any], *, uncertainty: bool = False
     masks = kwargs["in_channels"] - kwargs["out_channels"]
     if masks not in (0, 1):
         raise CheckpointError(
-            f"The original config has in_channels = {kwargs['in_channels']!r} for {kwargs['out_channels']!r} predicted channels;"
-            " only as many (text-to-world) or one more (video-to-world) is this network."
+            f"The original config has in_channels = {kwargs['in_channels']!r} and out_channels = {kwargs['out_channels']!r};"
+            " only as many (text-to-world) or one more in (video-to-world) is this network."
         )
     return DiTConfig.from_dict(
         {

@@ -48,8 +48,9 @@ class EDMDenoiser:
     `prefix_rule` says what comes out there:
     `x0`: the prefix itself, at every step;
     `published`: what NVIDIA's inference code computes. It solves for a network output whose x0 would be the prefix, but
-    with a misplaced division, so that x0 = prefix + c_skip·(1 - c_out)·x; and it replaces nothing once sigma has come down to
-    augment_sigma. Kept so that the published samples can be reproduced.
+    with a misplaced division, so that x0 = prefix + c_skip·(1 - c_out)·x; and it replaces nothing once sigma has come down
+    to augment_sigma. Kept so that the published samples can be reproduced (their sampler also steps from the replaced x,
+    see `with_prefix`).
     """
 
     def __init__(
@@ -60,24 +61,39 @@ class EDMDenoiser:
     def __call__(self, x_BCTHW: Tensor, sigma_B: Tensor, condition: Condition) -> Tensor:
         """x0 for noisy latents x at noise levels sigma [B] (> 0)."""
         condition = condition.batched(len(x_BCTHW))
-        mask_B1T11 = condition.condition_mask(x_BCTHW.shape[2])
-        if mask_B1T11 is None or condition.prefix_BCTHW is None:
-            return self.edm.denoise(self._network(x_BCTHW, sigma_B, condition, None), x_BCTHW, sigma_B)
-        replaced_B1T11 = mask_B1T11
-        if self.prefix_rule == "published":
-            replaced_B1T11 = mask_B1T11 * per_sample(sigma_B > condition.augment_sigma, mask_B1T11)
-        given = replaced_B1T11.bool()
+        x_in_BCTHW = self.with_prefix(x_BCTHW, sigma_B, condition)
+        x0_BCTHW = self.edm.denoise(self._network(x_in_BCTHW, sigma_B, condition), x_in_BCTHW, sigma_B)
+        replaced = self._replaced(x_BCTHW, sigma_B, condition)
+        if replaced is None or condition.prefix_BCTHW is None:
+            return x0_BCTHW
         prefix_BCTHW = _fill_frames(condition.prefix_BCTHW, x_BCTHW)
-        x_in_BCTHW = torch.where(given, self._noised_prefix(condition, prefix_BCTHW, sigma_B), x_BCTHW)
-        x0_BCTHW = self.edm.denoise(self._network(x_in_BCTHW, sigma_B, condition, mask_B1T11), x_in_BCTHW, sigma_B)
-        return torch.where(given, self._prefix_out(prefix_BCTHW, x_in_BCTHW, sigma_B), x0_BCTHW)
+        return torch.where(replaced, self._prefix_out(prefix_BCTHW, x_in_BCTHW, sigma_B), x0_BCTHW)
 
-    def network_output(self, x_BCTHW: Tensor, sigma_B: Tensor, condition: Condition) -> Tensor:
-        """The raw output at x as it stands, without replacement; given frames only through the mask channel."""
-        condition = condition.batched(len(x_BCTHW))
-        return self._network(x_BCTHW, sigma_B, condition, condition.condition_mask(x_BCTHW.shape[2]))
+    def with_prefix(self, x_BCTHW: Tensor, sigma_B: Tensor, condition: Condition) -> Tensor:
+        """x as the network sees it before c_in: given frames replaced by (prefix + s·noise)·c_in(s)/c_in(sigma).
 
-    def _network(self, x_BCTHW: Tensor, sigma_B: Tensor, condition: Condition, mask_B1T11: Tensor | None) -> Tensor:
+        s = min(augment_sigma, sigma); after c_in(sigma) those frames look like noise level s.
+        """
+        replaced = self._replaced(x_BCTHW, sigma_B, condition)
+        if replaced is None or condition.prefix_BCTHW is None:
+            return x_BCTHW
+        prefix_BCTHW = _fill_frames(condition.prefix_BCTHW, x_BCTHW)
+        level_B = sigma_B.clamp(max=condition.augment_sigma)
+        if condition.augment_noise_BCTHW is not None:
+            noise_BCTHW = _fill_frames(condition.augment_noise_BCTHW, x_BCTHW)
+            prefix_BCTHW = prefix_BCTHW + per_sample(level_B, x_BCTHW) * noise_BCTHW
+        scale_B = self.edm.c_in(level_B) / self.edm.c_in(sigma_B)
+        return torch.where(replaced, prefix_BCTHW * per_sample(scale_B, x_BCTHW), x_BCTHW)
+
+    def _replaced(self, x_BCTHW: Tensor, sigma_B: Tensor, condition: Condition) -> Tensor | None:
+        """Where x is replaced, [B or 1, 1, T, 1, 1] of bool; None where nothing is given."""
+        mask_B1T11 = condition.condition_mask(x_BCTHW.shape[2])
+        if mask_B1T11 is None or self.prefix_rule == "x0":
+            return None if mask_B1T11 is None else mask_B1T11.bool()
+        return mask_B1T11.bool() & (sigma_B > condition.augment_sigma).view(-1, 1, 1, 1, 1)
+
+    def _network(self, x_BCTHW: Tensor, sigma_B: Tensor, condition: Condition) -> Tensor:
+        """The raw output at x as it stands; the mask channel marks given frames whether or not x was replaced there."""
         prefix_BCTHW = condition.prefix_BCTHW
         return self.network(
             x_BCTHW * per_sample(self.edm.c_in(sigma_B), x_BCTHW),
@@ -85,18 +101,10 @@ class EDMDenoiser:
             condition.context_BLD,
             fps_B=condition.fps_B,
             padding_mask_B1HW=condition.padding_mask_B1HW,
-            condition_mask_B1THW=mask_B1T11,
+            condition_mask_B1THW=condition.condition_mask(x_BCTHW.shape[2]),
             actions_BTA=condition.actions_BTA,
             prefix_BCTHW=None if prefix_BCTHW is None else prefix_BCTHW / self.edm.sigma_data,
         ).to(x_BCTHW.dtype)
-
-    def _noised_prefix(self, condition: Condition, prefix_BCTHW: Tensor, sigma_B: Tensor) -> Tensor:
-        """(prefix + s·noise)·c_in(s)/c_in(sigma), s = min(augment_sigma, sigma): after c_in(sigma) it looks like noise level s."""
-        level_B = sigma_B.clamp(max=condition.augment_sigma)
-        if condition.augment_noise_BCTHW is not None:
-            noise_BCTHW = _fill_frames(condition.augment_noise_BCTHW, prefix_BCTHW)
-            prefix_BCTHW = prefix_BCTHW + per_sample(level_B, prefix_BCTHW) * noise_BCTHW
-        return prefix_BCTHW * per_sample(self.edm.c_in(level_B) / self.edm.c_in(sigma_B), prefix_BCTHW)
 
     def _prefix_out(self, prefix_BCTHW: Tensor, x_BCTHW: Tensor, sigma_B: Tensor) -> Tensor:
         if self.prefix_rule == "x0":

@@ -17,7 +17,7 @@ class AdaLNLoRA(nn.Module):
         self.up = nn.Linear(rank, chunks * width, bias=False)
 
     def forward(self, embedding_BD: Tensor, base_BT1D3: Tensor) -> tuple[Tensor, ...]:
-        """`embedding` is the time embedding after SiLU; `base` is [B, T or 1, 1, 3·D]; returns `chunks` of [B, T or 1, 1, D]."""
+        """`embedding` is the time embedding after SiLU, `base` [B, T or 1, 1, 3·D]; → `chunks` times [B, T or 1, 1, D]."""
         low_rank = self.up(self.down(embedding_BD))[:, None, None]
         return (low_rank + base_BT1D3[..., : low_rank.shape[-1]]).chunk(self.chunks, dim=-1)
 

@@ -1,6 +1,7 @@
 """Video latents to tokens and back.
 
-Legend: B batch, C channels, T H W latent frames/rows/columns, t h w the same counted in patches, S = h·w tokens of a frame, D features.
+Legend: B batch, C channels, T H W latent frames/rows/columns, t h w the same counted in patches, S = h·w tokens of a
+frame, D features.
 The two orders differ, as in the published Cosmos networks: channels are slowest on the way in and fastest on the way out.
 """
 

@@ -34,11 +34,9 @@ def rope_tables(
     `fps_B` None means 24 frames per second, which is also right for single images.
     """
     time_LE, space_LE = _angles(shape, head_dim, ratios, device)
-    if fps_B is not None:
-        time_LE = time_LE * (BASE_FPS / fps_B.to(device, torch.float32)).view(-1, 1, 1)
-    else:
-        time_LE = time_LE[None]
-    angles_BLE = torch.cat([time_LE, space_LE.expand(len(time_LE), -1, -1)], dim=-1)[:, None]
+    fps_B = torch.full((1,), BASE_FPS, device=device) if fps_B is None else fps_B.to(device, torch.float32)
+    time_BLE = time_LE * (BASE_FPS / fps_B).view(-1, 1, 1)
+    angles_BLE = torch.cat([time_BLE, space_LE.expand(len(time_BLE), -1, -1)], dim=-1)[:, None]
     return angles_BLE.cos(), angles_BLE.sin()
 
 
