@@ -1,0 +1,178 @@
+"""The two kinds of tokenizer, each around a video or an image network (contract: core.contracts.VideoTokenizer).
+
+    encode: network → 1x1x1 convolution → latents (continuous), or FSQ codes (discrete)
+    decode: 1x1x1 convolution → network → video
+
+Latents are the raw bottleneck. Mean and deviation of latents are stored beside the weights, per channel and latent frame
+(the first frame, an image, has other statistics than those after it), and only `normalize`/`denormalize` use them.
+
+Axis legend: B batch, C channels, T frames, H height, W width, F latent frames with stored statistics.
+"""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from worldfoundry.core.contracts import TokenizerSpec
+from worldfoundry.core.errors import DataError, UsageError
+from worldfoundry.nn.causal_conv import CausalConv3d
+from worldfoundry.tokenizers.config import TokenizerConfig
+from worldfoundry.tokenizers.fsq import FSQ
+from worldfoundry.tokenizers.image_network import ImageDecoder, ImageEncoder
+from worldfoundry.tokenizers.video_network import VideoDecoder, VideoEncoder
+
+
+class Tokenizer(nn.Module):
+    """What both kinds share: networks, input checks, statistics. Use ContinuousTokenizer or DiscreteTokenizer."""
+
+    latent_mean: Tensor
+    latent_std: Tensor
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        z, latent = config.z_channels, config.latent_channels
+        if config.modality == "video":
+            self.encoder, self.decoder = VideoEncoder(config), VideoDecoder(config)
+            self.to_latent, self.from_latent = CausalConv3d(z, latent), CausalConv3d(latent, z)
+        else:
+            self.encoder, self.decoder = ImageEncoder(config), ImageDecoder(config)
+            self.to_latent, self.from_latent = nn.Conv2d(z, latent, 1), nn.Conv2d(latent, z, 1)
+        self.register_buffer("latent_mean", torch.zeros(latent, config.statistics_frames))
+        self.register_buffer("latent_std", torch.ones(latent, config.statistics_frames))
+
+    @property
+    def spec(self) -> TokenizerSpec:
+        """Compression factors, channels, levels."""
+        return self.config.spec
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the weights; inputs are cast to it."""
+        return self.to_latent.weight.dtype
+
+    def encode(self, x_BCTHW: Tensor) -> Tensor:
+        """Float video in [-1, 1], [B, 3, 1 + t·k, H, W] → latents [B, C, 1 + k, H/h, W/w], not normalised.
+
+        Raises UsageError for a shape or dtype that does not fit.
+        """
+        raise NotImplementedError
+
+    def decode(self, z_BCTHW: Tensor) -> Tensor:
+        """Latents [B, C, 1 + k, H, W] → video [B, 3, 1 + t·k, H·h, W·w] in the model's dtype, not clamped to [-1, 1].
+
+        Raises UsageError for a shape or dtype that does not fit.
+        """
+        self._check_latents(z_BCTHW)
+        return self._through((self.from_latent, self.decoder), z_BCTHW)
+
+    def forward(self, x_BCTHW: Tensor) -> Tensor:
+        """The reconstruction of a video, for training."""
+        return self.decode(self.encode(x_BCTHW))
+
+    def normalize(self, z_BCTHW: Tensor) -> Tensor:
+        """(z − mean) / std with the stored statistics; frames beyond the stored ones take the last one's."""
+        mean, std = self._statistics(z_BCTHW)
+        return (z_BCTHW - mean) / std
+
+    def denormalize(self, z_BCTHW: Tensor) -> Tensor:
+        """The inverse of `normalize`."""
+        mean, std = self._statistics(z_BCTHW)
+        return z_BCTHW * std + mean
+
+    def set_statistics(self, mean_CF: Tensor, std_CF: Tensor) -> None:
+        """Store latent statistics of F ≥ 1 latent frames. Raises DataError for a wrong shape or a deviation ≤ 0."""
+        channels = self.config.latent_channels
+        if mean_CF.shape != std_CF.shape or mean_CF.ndim != 2 or len(mean_CF) != channels or mean_CF.shape[1] < 1:
+            raise DataError(
+                f"Latent statistics have shapes {list(mean_CF.shape)} and {list(std_CF.shape)}; both must be [{channels}, frames]."
+            )
+        if not (torch.isfinite(mean_CF).all() and torch.isfinite(std_CF).all() and (std_CF > 0).all()):
+            raise DataError("Latent statistics must be finite with positive deviations.", "Measure them on more clips.")
+        self.latent_mean, self.latent_std = mean_CF.to(self.latent_mean), std_CF.to(self.latent_std)
+        self.config = self.config.replace(statistics_frames=mean_CF.shape[1])
+
+    def _features(self, x_BCTHW: Tensor) -> Tensor:
+        """What stands before the bottleneck's rounding, if it has one."""
+        self._check_video(x_BCTHW)
+        return self._through((self.encoder, self.to_latent), x_BCTHW)
+
+    def _through(self, modules: tuple[nn.Module, nn.Module], x_BCTHW: Tensor) -> Tensor:
+        """Apply both modules in the model's dtype; an image network sees frames as a batch."""
+        x = x_BCTHW.to(self.dtype)
+        if self.config.modality == "image":
+            frames = modules[1](modules[0](rearrange(x, "b c t h w -> (b t) c h w")))
+            return rearrange(frames, "(b t) c h w -> b c t h w", b=len(x))
+        return modules[1](modules[0](x))
+
+    def _statistics(self, z_BCTHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation [C, T, 1, 1] for the frames of z."""
+        self._check_latents(z_BCTHW)
+        frame = torch.arange(z_BCTHW.shape[2], device=self.latent_mean.device).clamp(max=self.latent_mean.shape[1] - 1)
+        return self.latent_mean[:, frame, None, None], self.latent_std[:, frame, None, None]
+
+    def _check_video(self, x: Tensor) -> None:
+        spec, channels = self.spec, self.config.in_channels
+        shape = list(x.shape)
+        if x.ndim != 5 or shape[1] != channels:
+            raise UsageError(
+                f"The tokenizer takes video [batch, {channels}, frames, height, width], not {shape!r}.",
+                "An image is a video of one frame.",
+            )
+        if not x.is_floating_point():
+            raise UsageError(f"The tokenizer takes float video in [-1, 1], not {x.dtype}.", "Divide by 127.5 and subtract 1.")
+        if shape[2] < 1 or (shape[2] - 1) % spec.t:
+            raise UsageError(
+                f"The number of frames must be 1 + {spec.t}·k, not {shape[2]!r}.",
+                f"Cut the clip, or pad it with pad_to_multiple to {spec.round_up_frames(shape[2])}.",
+            )
+        if not all(side > 0 and side % factor == 0 for side, factor in zip(shape[3:], (spec.h, spec.w), strict=True)):
+            raise UsageError(
+                f"Height and width must be multiples of {spec.h} and {spec.w}, not {shape[3]!r} and {shape[4]!r}.",
+                "Resize the clip, or pad it with pad_to_multiple.",
+            )
+
+    def _check_latents(self, z: Tensor) -> None:
+        if z.ndim != 5 or z.shape[1] != self.config.latent_channels or 0 in z.shape[2:] or not z.is_floating_point():
+            channels = self.config.latent_channels
+            raise UsageError(
+                f"This tokenizer's latents are floats [batch, {channels}, frames, height, width], "
+                f"not {z.dtype} {list(z.shape)!r}."
+            )
+
+
+class ContinuousTokenizer(Tokenizer):
+    """Real-valued latents. Published: CI and CV."""
+
+    def encode(self, x_BCTHW: Tensor) -> Tensor:
+        return self._features(x_BCTHW)
+
+
+class DiscreteTokenizer(Tokenizer):
+    """Latents rounded to the codes of an FSQ grid, or their indices. Published: DI and DV."""
+
+    @property
+    def quantizer(self) -> FSQ:
+        return FSQ(self.config.levels)
+
+    def encode(self, x_BCTHW: Tensor) -> Tensor:
+        """As above; the latents are codes in [-1, 1], and gradients pass the rounding straight through."""
+        return self.quantizer.quantize(self._features(x_BCTHW))
+
+    def encode_indices(self, x_BCTHW: Tensor) -> Tensor:
+        """Video → int32 indices [B, 1 + k, H/h, W/w] in [0, codebook_size)."""
+        return self.quantizer.codes_to_indices(self.encode(x_BCTHW))
+
+    def decode_indices(self, indices_BTHW: Tensor) -> Tensor:
+        """Indices → video. Raises DataError for an index outside the codebook."""
+        if indices_BTHW.ndim != 4:
+            raise UsageError(f"Indices are [batch, frames, height, width], not {list(indices_BTHW.shape)!r}.")
+        return self.decode(self.quantizer.indices_to_codes(indices_BTHW, self.dtype))
+
+
+def pad_to_multiple(x_BCTHW: Tensor, spec: TokenizerSpec) -> Tensor:
+    """Repeat the last frame, row and column until the tokenizer takes the video; crop what it decodes to undo it."""
+    frames, height, width = x_BCTHW.shape[2:]
+    pad = (0, -width % spec.w, 0, -height % spec.h, 0, spec.round_up_frames(frames) - frames)
+    return F.pad(x_BCTHW, pad, mode="replicate")
