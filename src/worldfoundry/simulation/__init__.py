@@ -1,0 +1,11 @@
+"""Worlds with ground truth, rendered on the CPU: what the models are trained and judged on.
+
+Comes in: a `SimulateConfig` (how many episodes, which seed). Goes out: a folder of `episode_000123.mp4` beside
+`episode_000123.episode.parquet` (time, action and exact state of every frame) and one `dataset.json`.
+Decided here: what a scene looks like, how it moves, who steers it, what its caption says, the seeds.
+Not decided here: how clips become training samples (`data`), how models are scored (`evaluation`).
+The test that shows it best: `tests/simulation/test_pusher.py` (the mirrored world, rendered, is the mirrored picture).
+
+Reading order: `pusher.py` (the scene and its driver), `render.py` (MuJoCo without a screen), `episodes.py` (the files),
+`simulate.py` (the folder, several processes).
+"""

@@ -1,0 +1,59 @@
+"""MuJoCo without a screen: import it with a headless OpenGL platform chosen, open and close its renderer.
+
+MuJoCo reads `MUJOCO_GL` once, while it is imported, so the choice has to be made before. EGL with Mesa's llvmpipe runs on
+any CPU; on an NVIDIA machine the same platform uses the GPU. A user's own `MUJOCO_GL` (osmesa, glfw) is respected.
+"""
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from worldfoundry.core.errors import MissingExtraError, UsageError
+
+EGL_PACKAGES = "libegl1 libegl-mesa0 libgl1-mesa-dri libgles2"
+
+
+def load_mujoco() -> Any:
+    """The `mujoco` module. Raises MissingExtraError without the package, UsageError without a headless OpenGL library."""
+    if importlib.util.find_spec("mujoco") is None:
+        raise MissingExtraError("mujoco", "sim")
+    os.environ.setdefault("MUJOCO_GL", "egl")
+    try:
+        import mujoco
+    except (ImportError, AttributeError, OSError, RuntimeError) as error:
+        # PyOpenGL signals a missing libEGL with an AttributeError on None, and the loader with an OSError.
+        raise no_opengl(error) from error
+    return mujoco
+
+
+@contextmanager
+def open_renderer(model: Any, height: int, width: int) -> Iterator[Any]:
+    """A renderer without shadows and reflections, closed on leaving. One per process; never fork while it is open."""
+    mujoco = load_mujoco()
+    try:
+        renderer = mujoco.Renderer(model, height, width)
+    except (ImportError, AttributeError, OSError, RuntimeError, mujoco.FatalError) as error:
+        raise no_opengl(error) from error
+    for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
+        renderer.scene.flags[flag] = 0
+    try:
+        yield renderer
+    finally:
+        renderer.close()
+
+
+def renderer_name() -> str:
+    """What OpenGL draws with, e.g. `llvmpipe (LLVM 15.0.6, 256 bits)`. Pixels are equal only on the same renderer."""
+    from OpenGL import GL
+
+    return (GL.glGetString(GL.GL_RENDERER) or b"unknown").decode()
+
+
+def no_opengl(error: Exception) -> UsageError:
+    platform = os.environ.get("MUJOCO_GL", "")
+    return UsageError(
+        f"MuJoCo cannot render here: the OpenGL platform MUJOCO_GL={platform!r} does not open ({type(error).__name__}).",
+        f"On Debian or Ubuntu install it with: apt-get install -y {EGL_PACKAGES}",
+    )

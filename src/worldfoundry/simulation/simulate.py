@@ -1,0 +1,172 @@
+"""Render a data set: episodes in one or several processes, a folder that can be continued and is never mixed."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from worldfoundry import __version__
+from worldfoundry.core.devices import package_version
+from worldfoundry.core.errors import ResourceError, UsageError
+from worldfoundry.core.files import read_json, write_json
+from worldfoundry.core.progress import progress, say
+from worldfoundry.simulation.config import SimulateConfig
+from worldfoundry.simulation.episodes import episode_path, write_episode
+from worldfoundry.simulation.pusher import (
+    ACTION_NAMES,
+    FPS,
+    MIRROR_ACTION,
+    MIRROR_STATE,
+    STATE_NAMES,
+    open_pusher_world,
+    run_episode,
+)
+from worldfoundry.simulation.render import load_mujoco
+
+DATASET = "dataset.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulateSummary:
+    """What `simulate` did. `rendered` episodes are new, `kept` were there from an earlier run of the same options."""
+
+    out: Path
+    rendered: int
+    kept: int
+    frames: int
+    bytes: int
+    renderers: tuple[str, ...]
+
+
+def simulate(config: SimulateConfig) -> SimulateSummary:
+    """Render `config.episodes` episodes into `config.out` and describe the folder in dataset.json.
+
+    An interrupted run is continued by the same options. Raises UsageError when the folder holds anything else or OpenGL is
+    missing, MissingExtraError without mujoco, ResourceError when the disk is full or a worker dies.
+    """
+    load_mujoco()
+    out = config.out
+    description = describe(config)
+    begin(out, description)
+    todo = [index for index in range(config.episodes) if not episode_path(out, index).exists()]
+    kept = config.episodes - len(todo)
+    if kept:
+        say(f"{out}: {kept} of {config.episodes} episodes are already there")
+    renderers = set(read_json(out / DATASET).get("renderers", []))
+    with progress("simulate", total=len(todo) * config.frames, unit="frames") as bar:
+        for name in _render_all(config, todo):
+            renderers.add(name)
+            bar.advance(config.frames)
+    write_json(out / DATASET, {**description, "complete": True, "renderers": sorted(renderers)})
+    size = sum(path.stat().st_size for path in out.iterdir())
+    return SimulateSummary(
+        out=out,
+        rendered=len(todo),
+        kept=kept,
+        frames=config.episodes * config.frames,
+        bytes=size,
+        renderers=tuple(sorted(renderers)),
+    )
+
+
+def describe(config: SimulateConfig) -> dict[str, Any]:
+    """What dataset.json says about the folder, known before the first frame; equal for runs that may share a folder."""
+    options = config.to_dict()
+    del options["out"], options["workers"]
+    flags = " ".join(f"--{name} {value}" for name, value in options.items())
+    return {
+        "format": "worldfoundry.episodes/1",
+        "scene": "pusher",
+        "command": f"worldfoundry simulate pusher --out OUT {flags}",
+        "options": options,
+        "seeds": f"episode i is drawn from numpy default_rng(({config.seed}, i)), i = 0 … {config.episodes - 1}",
+        "fps": FPS,
+        "action_names": list(ACTION_NAMES),
+        "state_names": list(STATE_NAMES),
+        "mirror_action": list(MIRROR_ACTION),
+        "mirror_state": list(MIRROR_STATE),
+        "versions": {
+            "worldfoundry": __version__,
+            **{name: package_version(name) for name in ("mujoco", "numpy", "av")},
+        },
+    }
+
+
+def begin(out: Path, description: dict[str, Any]) -> None:
+    """Make the folder, or accept one that the same options began. Raises UsageError for any other folder that is not empty."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{str(out)!r} is a file.", "Choose a folder for --out.")
+    if not out.exists() or not any(out.iterdir()):
+        write_json(out / DATASET, {**description, "complete": False, "renderers": []})
+        return
+    if not (out / DATASET).exists():
+        raise UsageError(f"The folder {str(out)!r} is not empty and holds no simulated data set.", "Choose another --out.")
+    before = read_json(out / DATASET).get("options")
+    if before != description["options"]:
+        differing = sorted(key for key, value in description["options"].items() if (before or {}).get(key) != value)
+        raise UsageError(
+            f"The folder {str(out)!r} holds a data set made with other options ({', '.join(differing)}).",
+            "Give the same options to continue it, or choose another --out.",
+        )
+
+
+def render_episodes(config: SimulateConfig, indices: list[int]) -> Iterator[str]:
+    """Render and write these episodes in this process; yields the renderer's name after each."""
+    with open_pusher_world(config.size) as world:
+        for index in indices:
+            episode = run_episode(world, config.frames, (config.seed, index))
+            write_episode(
+                episode_path(config.out, index),
+                episode.frames,
+                fps=FPS,
+                actions=episode.actions,
+                states=episode.states,
+                crf=config.crf,
+                metadata={
+                    "action_names": ACTION_NAMES,
+                    "state_names": STATE_NAMES,
+                    "mirror_action": MIRROR_ACTION,
+                    "mirror_state": MIRROR_STATE,
+                    "caption": episode.caption,
+                    "seed": [config.seed, index],
+                    "scene": "pusher",
+                    "fps": FPS,
+                    "renderer": episode.renderer,
+                },
+            )
+            yield episode.renderer
+
+
+def _render_all(config: SimulateConfig, todo: list[int]) -> Iterator[str]:
+    if config.workers == 1 or len(todo) < 2:
+        yield from render_episodes(config, todo)
+        return
+    # Chunks amortise compiling the scene and opening the renderer (0.3 s); spawn, because an OpenGL context must not be forked.
+    size = max(1, min(16, -(-len(todo) // (4 * config.workers))))
+    chunks = [todo[i : i + size] for i in range(0, len(todo), size)]
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(config.workers, len(chunks)), mp_context=spawn, initializer=_start_worker)
+    try:
+        for future in as_completed([pool.submit(_render_chunk, config, chunk) for chunk in chunks]):
+            yield from future.result()
+    except BrokenProcessPool as error:
+        raise ResourceError(
+            "A rendering process died (out of memory, or killed).", "Run the same command again, with fewer --workers."
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _render_chunk(config: SimulateConfig, indices: list[int]) -> list[str]:
+    return list(render_episodes(config, indices))
+
+
+def _start_worker() -> None:
+    """In a worker: Ctrl-C is the parent's to handle, and llvmpipe gets one thread, since there is one worker per core."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["LP_NUM_THREADS"] = "1"
