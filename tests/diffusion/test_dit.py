@@ -143,7 +143,9 @@ def test_bfloat16_weights_stay_near_float32():
     assert (out - exact).norm() < 0.05 * exact.norm()
 
 
-def test_blocks_trace_as_one_graph_with_equal_output():
+def test_all_blocks_share_one_graph_with_equal_output():
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
     net = random_weights(DiT(TINY.replace(action_dim=7)))
     call = {"fps_B": torch.full((2,), 10.0), "actions_BTA": torch.randn(2, 3, 7)}
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
@@ -152,6 +154,7 @@ def test_blocks_trace_as_one_graph_with_equal_output():
             block.compile(dynamic=False, fullgraph=True, backend="aot_eager")
         compiled = net(*inputs(), **call)
     torch.testing.assert_close(compiled, eager, atol=2e-2, rtol=2e-2)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
 
 
 @pytest.mark.parametrize(

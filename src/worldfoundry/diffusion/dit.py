@@ -242,7 +242,8 @@ class DiT(nn.Module):
         if self.prefix_embed is not None and prefix_BCTHW is not None:
             last_BC1HW = last_given_frame(prefix_BCTHW, condition_mask_B1THW).to(dtype)
             tokens_BtSD = tokens_BtSD + self.prefix_embed(patchify(last_BC1HW, 1, config.patch_spatial))
-        context_BLD = context_BLD.to(dtype)
+        # Under autocast the products above come in half precision; the stream that blocks add to keeps the weights' own.
+        tokens_BtSD, context_BLD = tokens_BtSD.to(dtype), context_BLD.to(dtype)
         for block in self.blocks:
             tokens_BtSD = block(tokens_BtSD, position_tSD, embedding_BD, base_Bt1D3, context_BLD, cos, sin)
         tokens_BtSD = self.final(tokens_BtSD, embedding_BD, base_Bt1D3)
