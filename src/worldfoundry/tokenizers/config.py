@@ -78,6 +78,8 @@ class TokenizerConfig(Config):
             raise ValueError(f"a video tokenizer normalises each frame in one group, so num_groups is 1, not {self.num_groups}")
         if self.levels and self.latent_channels != len(self.levels):
             raise ValueError(f"{len(self.levels)} levels need latent_channels {len(self.levels)}, not {self.latent_channels}")
+        if self.codebook_size >= 2**31:
+            raise ValueError(f"levels make {self.codebook_size} codes, more than an int32 index can count")
         self._check_groups()
         self._check_halvings()
         return self
@@ -116,7 +118,7 @@ class TokenizerConfig(Config):
             Level(
                 in_channels=widths[i - 1] if i else self.channels,
                 out_channels=width,
-                attention=self._attends(i if self.modality == "video" else min(i, spatial)),
+                attention=self._nominal(i if self.modality == "video" else min(i, spatial)) in self.attn_resolutions,
                 temporal=i < min(temporal, slots),
                 spatial=i < min(spatial, slots),
                 last=i == len(widths) - 1,
@@ -129,15 +131,16 @@ class TokenizerConfig(Config):
         temporal, spatial = self.halvings
         widths = [self.channels * mult for mult in reversed(self.decoder_channels_mult or self.channels_mult)]
         slots = self._sampler_slots(len(widths))
+        coarsest = self._nominal(len(widths) - 1)
         levels = []
         for i, width in enumerate(widths):
             doubles_time = 0 < i <= temporal and i < slots
-            climbed = i if self.modality == "video" else min(i, spatial)
+            doublings = i if self.modality == "video" else min(i, spatial)
             levels.append(
                 Level(
                     in_channels=widths[max(i - 1, 0)],
                     out_channels=width,
-                    attention=self._attends(len(widths) - 1 - climbed),
+                    attention=coarsest * 2**doublings in self.attn_resolutions,
                     temporal=doubles_time,
                     spatial=doubles_time or (i < min(spatial, slots) and spatial > temporal),
                     last=i == len(widths) - 1,
@@ -149,12 +152,9 @@ class TokenizerConfig(Config):
         """How many levels may have a sampler: a video network has none at its last level, an image network may."""
         return num_levels if self.modality == "image" else num_levels - 1
 
-    def _attends(self, depth: int) -> bool:
-        """Whether a level has attention, by the released code's count of nominal resolutions.
-
-        `depth` counts levels from the finest: in video networks every level, in image networks only those that sample.
-        """
-        return self.resolution // self.patch_size // 2**depth in self.attn_resolutions
+    def _nominal(self, halvings: int) -> int:
+        """The nominal resolution that decides on attention. Released video networks count every level as a halving."""
+        return self.resolution // self.patch_size // 2**halvings
 
     @property
     def spec(self) -> TokenizerSpec:

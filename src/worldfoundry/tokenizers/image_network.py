@@ -10,6 +10,8 @@ nearest-neighbour enlargement. Levels run in list order: fine to coarse in the e
 Axis legend: B batch, C channels, H height, W width, K channels of the Haar bands, N tokens, A one attention head.
 """
 
+from itertools import pairwise
+
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
@@ -69,7 +71,7 @@ class Blocks(nn.Module):
     def __init__(self, level: Level, num_blocks: int, groups: int) -> None:
         super().__init__()
         widths = [level.in_channels] + [level.out_channels] * num_blocks
-        self.blocks = nn.ModuleList(ResBlock(*pair, groups) for pair in zip(widths, widths[1:], strict=False))
+        self.blocks = nn.ModuleList(ResBlock(*pair, groups) for pair in pairwise(widths))
         self.attentions = nn.ModuleList(Attention(level.out_channels, groups) for _ in range(num_blocks * level.attention))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:

@@ -86,7 +86,7 @@ class Tokenizer(nn.Module):
         channels = self.config.latent_channels
         if mean_CF.shape != std_CF.shape or mean_CF.ndim != 2 or len(mean_CF) != channels or mean_CF.shape[1] < 1:
             raise DataError(
-                f"Latent statistics have shapes {list(mean_CF.shape)} and {list(std_CF.shape)}; both must be [{channels}, frames]."
+                f"Latent statistics must both be [{channels}, frames], not {list(mean_CF.shape)!r} and {list(std_CF.shape)!r}."
             )
         if not (torch.isfinite(mean_CF).all() and torch.isfinite(std_CF).all() and (std_CF > 0).all()):
             raise DataError("Latent statistics must be finite with positive deviations.", "Measure them on more clips.")

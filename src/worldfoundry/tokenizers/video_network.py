@@ -11,6 +11,8 @@ pooling or repetition gives. Levels run in list order: fine to coarse in the enc
 Axis legend: B batch, C channels, T frames, H height, W width, K channels of the Haar bands, N tokens, A one attention head.
 """
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -75,7 +77,7 @@ class Blocks(nn.Module):
     def __init__(self, level: Level, num_blocks: int) -> None:
         super().__init__()
         widths = [level.in_channels] + [level.out_channels] * num_blocks
-        self.blocks = nn.ModuleList(ResBlock(*pair) for pair in zip(widths, widths[1:], strict=False))
+        self.blocks = nn.ModuleList(ResBlock(*pair) for pair in pairwise(widths))
         self.attentions = nn.ModuleList(SpaceTimeAttention(level.out_channels) for _ in range(num_blocks * level.attention))
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
@@ -131,10 +133,11 @@ class Downsample(Sampler):
     def forward(self, x_BCTHW: Tensor) -> Tensor:
         x = x_BCTHW
         if self.runs_spatial:
-            x = self.spatial(F.pad(x, (0, 1, 0, 1))) + F.avg_pool3d(x, (1, 2, 2))
+            means = F.avg_pool2d(x.flatten(0, 1), 2).unflatten(0, x.shape[:2])  # frames as channels
+            x = self.spatial(F.pad(x, (0, 1, 0, 1))) + means
         if self.runs_temporal:
             x = torch.cat((x[:, :, :1], x), dim=2)
-            x = self.temporal(x) + F.avg_pool3d(x, (2, 1, 1))
+            x = self.temporal(x) + (x[:, :, ::2] + x[:, :, 1::2]) / 2
         return self.mix(x) if self.runs_spatial or self.runs_temporal else x
 
 
