@@ -6,8 +6,9 @@ metadata is applied, any pixel format (10-bit, 4:4:4, gray, alpha) is converted 
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -54,22 +55,29 @@ class VideoClip:
 
 
 @contextmanager
-def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
-    """Open a file and its first real video stream; every failure is a MediaError with a reason code."""
+def open_video(path: Path | io.BytesIO) -> Iterator[tuple[Any, Any]]:
+    """Open a file (or its bytes) and its first real video stream; every failure is a MediaError with a reason code."""
+    if isinstance(path, io.BytesIO):
+        yield from _open_stream(path)
+        return
     path = Path(path)
     if not path.is_file():
         raise MediaError("MISSING", f"The file {str(path)!r} does not exist.")
     if path.stat().st_size == 0:
         raise MediaError("EMPTY_FILE", f"{str(path)!r} is empty (0 bytes).")
+    yield from _open_stream(path)
+
+
+def _open_stream(path: Path | io.BytesIO) -> Iterator[tuple[Any, Any]]:
     try:
-        container = av.open(str(path))
+        container = av.open(path if isinstance(path, io.BytesIO) else str(path))
     except (FFmpegError, OSError, ValueError) as error:
-        code = "MOOV_MISSING" if _lacks_moov(path) else "NOT_MEDIA"
-        raise MediaError(code, f"{str(path)!r} cannot be opened as video: {_short(error)}.") from error
+        code = "MOOV_MISSING" if isinstance(path, Path) and _lacks_moov(path) else "NOT_MEDIA"
+        raise MediaError(code, f"{_name(path)} cannot be opened as video: {_short(error)}.") from error
     with container:
         streams = [s for s in container.streams.video if not _is_cover(s)]
         if not streams:
-            raise MediaError("NO_VIDEO_STREAM", f"{str(path)!r} has no video stream (audio or data only).")
+            raise MediaError("NO_VIDEO_STREAM", f"{_name(path)} has no video stream (audio or data only).")
         streams[0].thread_type = "AUTO"
         yield container, streams[0]
 
@@ -77,7 +85,7 @@ def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
 def probe_video(path: Path) -> VideoInfo:
     """Read stream facts and the first frame. Raises MediaError (a `code` says why)."""
     with open_video(path) as (container, stream):
-        first = next(_decode(container, stream, Path(path)), None)
+        first = next(_decode(container, stream, path), None)
         if first is None:
             raise MediaError("NO_FRAMES", f"{str(path)!r} holds no decodable video frame.")
         rotation = int(getattr(first, "rotation", 0)) % 360
@@ -102,7 +110,7 @@ def probe_video(path: Path) -> VideoInfo:
 
 
 def iter_frames(
-    path: Path, *, start_s: float = 0.0, end_s: float | None = None, size: tuple[int, int] | None = None
+    path: Path | io.BytesIO, *, start_s: float = 0.0, end_s: float | None = None, size: tuple[int, int] | None = None
 ) -> Iterator[tuple[float, np.ndarray]]:
     """Yield `(time_s, frame HWC)` for frames with start_s <= time < end_s, decoding forward from the keyframe before.
 
@@ -113,7 +121,7 @@ def iter_frames(
         zero = stream.start_time or 0
         if start_s > 0:
             container.seek(zero + int(start_s / stream.time_base), stream=stream, backward=True)
-        for frame in _decode(container, stream, Path(path)):
+        for frame in _decode(container, stream, path):
             time = float(((frame.pts if frame.pts is not None else zero) - zero) * frame.time_base)
             if time < start_s - 1e-6:
                 continue
@@ -169,33 +177,47 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def write_video(
-    path: Path, frames: np.ndarray, fps: float, *, crf: int = 18, gop: int = 12, metadata: Mapping[str, str] | None = None
+    path: Path,
+    frames: np.ndarray | Iterable[np.ndarray],
+    fps: float,
+    *,
+    crf: int = 18,
+    gop: int = 12,
+    metadata: Mapping[str, str] | None = None,
 ) -> Path:
-    """Encode uint8 THWC frames as H.264 yuv420p mp4: closed GOPs of `gop` frames, faststart, whole or absent.
+    """Encode uint8 THWC frames (or HWC frames one by one) as H.264 yuv420p mp4: closed GOPs of `gop` frames, faststart.
 
-    Odd heights or widths are padded by one edge pixel, which 4:2:0 needs. `metadata` goes into the container.
+    The file is whole or absent. Odd heights or widths are padded by one edge pixel, which 4:2:0 needs. `metadata` goes
+    into the container. Raises ValueError for no frames, another dtype or shape.
     """
-    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or len(frames) == 0:
-        raise ValueError(f"write_video wants uint8 frames (T, H, W, 3) with T >= 1, got {frames.dtype} {frames.shape}")
-    rate = Fraction(fps).limit_denominator(90000)
-    frames = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
-    with atomic_path(Path(path).with_suffix(".mp4")) as temporary:
+    path, stream = Path(path).with_suffix(".mp4"), None
+    with atomic_path(path) as temporary:
         with av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart+use_metadata_tags"}) as container:
             container.metadata.update(dict(metadata or {}))
-            options = {
-                "crf": str(crf),
-                "preset": "veryfast",
-                "x264-params": f"keyint={gop}:min-keyint={gop}:scenecut=0:open-gop=0:chromaloc=1",
-            }
-            stream: Any = container.add_stream("libx264", rate=rate, options=options)
-            stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
             for array in frames:
+                if array.ndim != 3 or array.shape[-1] != 3 or array.dtype != np.uint8:
+                    raise ValueError(f"write_video wants uint8 frames (H, W, 3), got {array.dtype} {array.shape}")
+                array = np.pad(array, ((0, array.shape[0] % 2), (0, array.shape[1] % 2), (0, 0)), mode="edge")
+                stream = stream or _add_h264_stream(container, array.shape[0], array.shape[1], fps, crf, gop)
                 # AREA puts the mean chroma of 2x2 pixels at their centre, and chromaloc=1 says so; the defaults cost small
                 # objects their colour (2.5 dB at 64x64) and shift it by half a pixel.
                 picture = av.VideoFrame.from_ndarray(array, format="rgb24").reformat(format="yuv420p", interpolation="AREA")
                 container.mux(stream.encode(picture))
+            if stream is None:
+                raise ValueError("write_video needs at least one frame")
             container.mux(stream.encode(None))
-    return Path(path).with_suffix(".mp4")
+    return path
+
+
+def _add_h264_stream(container: Any, height: int, width: int, fps: float, crf: int, gop: int) -> Any:
+    options = {
+        "crf": str(crf),
+        "preset": "veryfast",
+        "x264-params": f"keyint={gop}:min-keyint={gop}:scenecut=0:open-gop=0:chromaloc=1",
+    }
+    stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(90000), options=options)
+    stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+    return stream
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -219,12 +241,12 @@ def save_world_video(video: WorldVideo, path: Path) -> Path:
     return path
 
 
-def _decode(container: Any, stream: Any, path: Path) -> Iterator[Any]:
+def _decode(container: Any, stream: Any, path: Path | io.BytesIO) -> Iterator[Any]:
     try:
         yield from container.decode(stream)
     except (FFmpegError, OSError) as error:
         code = "TRUNCATED" if isinstance(error, AVEOFError) or "end of file" in str(error).lower() else "DECODE_ERROR"
-        raise MediaError(code, f"{str(path)!r} stops decoding: {_short(error)}.") from error
+        raise MediaError(code, f"{_name(path)} stops decoding: {_short(error)}.") from error
 
 
 def _to_rgb(frame: Any, size: tuple[int, int] | None) -> np.ndarray:
@@ -248,6 +270,10 @@ def _lacks_moov(path: Path) -> bool:
     with open(path, "rb") as file:
         head = file.read(16)
     return head[4:8] == b"ftyp"
+
+
+def _name(path: Path | io.BytesIO) -> str:
+    return "the video in memory" if isinstance(path, io.BytesIO) else repr(str(path))
 
 
 def _short(error: BaseException) -> str:
