@@ -8,9 +8,9 @@ from safetensors import safe_open
 GOLDEN = Path(__file__).parent / "golden"
 
 
-def read_golden(case):
+def read_golden(case, folder=GOLDEN):
     """(weights as float32, other tensors, metadata config) of one golden file."""
-    with safe_open(GOLDEN / f"{case}.safetensors", "pt") as file:
+    with safe_open(folder / f"{case}.safetensors", "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         config = json.loads(file.metadata()["config"])
     weights = {n.removeprefix("weights."): t.float() for n, t in tensors.items() if n.startswith("weights.")}

@@ -44,7 +44,7 @@ REQUIRED = {
 IGNORED = {"block_x_format", "pos_emb_interpolation", "legacy_patch_emb"} | {
     f"extra_{axis}_extrapolation_ratio" for axis in "thw"
 }
-# Our names → the original's, for tensors that are the same on both sides. `{i}` is the block.
+# Our names → the original's; within a block its number and `blocks.` are left out.
 TOP = {
     "patch_embed.weight": "x_embedder.proj.1.weight",
     "time.linear_1.weight": "t_embedder.1.linear_1.weight",
@@ -60,7 +60,7 @@ UNCERTAINTY = {
     "uncertainty.phases": "logvar.0.phases",
     "uncertainty.weight": "logvar.1.weight",
 }
-BLOCK = {
+BLOCK: dict[str, str | tuple[str, ...]] = {
     "mlp.up.weight": "2.block.layer1.weight",
     "mlp.down.weight": "2.block.layer2.weight",
     **{
@@ -74,8 +74,6 @@ BLOCK = {
         for ours, theirs in (("down", 1), ("up", 2))
     },
     "cross_attention.to_q.weight": "1.block.attn.to_q.0.weight",
-}
-FUSED = {
     "self_attention.to_qkv.weight": tuple(f"0.block.attn.to_{x}.0.weight" for x in "qkv"),
     "cross_attention.to_kv.weight": tuple(f"1.block.attn.to_{x}.0.weight" for x in "kv"),
 }
@@ -118,7 +116,7 @@ def config_from_original(kwargs: Mapping[str, Any], *, uncertainty: bool = False
 
 def config_to_original(config: DiTConfig) -> dict[str, Any]:
     """The original constructor's arguments. Raises CheckpointError for adapters, which the original does not know."""
-    _no_adapters(config)
+    refuse_adapters(config)
     return {
         **{theirs: getattr(config, ours) for theirs, ours in FIELDS.items()},
         **REQUIRED,
@@ -131,7 +129,7 @@ def config_to_original(config: DiTConfig) -> dict[str, Any]:
 
 
 def from_original(state_dict: Mapping[str, Any], config: Mapping[str, Any]) -> DiT:
-    """An eval-mode DiT from a published state dict and the original constructor's arguments.
+    """An eval-mode DiT, without gradients, from a published state dict and the original constructor's arguments.
 
     Accepts the dict nested under `model`, the `net.` prefix or none, and either patch embedding; TransformerEngine's
     `_extra_state` entries and the position counter are dropped, everything else must be used.
@@ -143,54 +141,56 @@ def from_original(state_dict: Mapping[str, Any], config: Mapping[str, Any]) -> D
     if "x_embedder.proj.weight" in tensors:  # the legacy embedding is a convolution with stride = kernel
         tensors["x_embedder.proj.1.weight"] = tensors.pop("x_embedder.proj.weight").flatten(1)
     ours = config_from_original(config, uncertainty="logvar.1.weight" in tensors)
-    renamed = _rename(tensors, ours)
-    with torch.device("meta"):
-        net = DiT(ours)
-    net.to_empty(device="cpu")
-    net.to(next(t.dtype for t in renamed.values()))
-    fill(net, renamed, where="the original checkpoint")
-    return net.eval().requires_grad_(False)
+    return filled_dit(ours, to_ours(tensors, ours), where="the original checkpoint")
 
 
 def to_original(net: DiT) -> dict[str, Tensor]:
     """The published layout, `net.` prefix and uncertainty head included. Raises CheckpointError for adapters."""
-    _no_adapters(net.config)
-    state = {name: t.detach() for name, t in net.state_dict().items()}
+    refuse_adapters(net.config)
+    state = {name: tensor.detach() for name, tensor in net.state_dict().items()}
     result = {"net.pos_embedder.seq": torch.arange(max(net.config.position_sizes), dtype=torch.float32)}
-    for ours, theirs in _names(net.config).items():
-        if isinstance(theirs, str):
-            result[theirs if theirs.startswith("logvar.") else f"net.{theirs}"] = state[ours].clone()
-        else:
-            parts = state[ours].chunk(len(theirs))
-            result |= {f"net.{name}": part.clone() for name, part in zip(theirs, parts, strict=True)}
+    for ours, theirs in names_in_original(net.config).items():
+        for name, part in zip(theirs, state[ours].chunk(len(theirs)), strict=True):
+            result[name if name.startswith("logvar.") else f"net.{name}"] = part.clone()
     return result
 
 
-def _names(config: DiTConfig) -> dict[str, str | tuple[str, ...]]:
-    """Every tensor of ours → the original's name, or names where ours is several of theirs in one."""
-    names: dict[str, str | tuple[str, ...]] = dict(TOP)
+def names_in_original(config: DiTConfig) -> dict[str, tuple[str, ...]]:
+    """Every tensor of ours → the original's names (without `net.`); several where ours holds theirs one above the other."""
+    names: dict[str, tuple[str, ...]] = {ours: (theirs,) for ours, theirs in TOP.items()}
     if config.extra_pos_emb == "learnable":
-        names |= POSITION
+        names |= {ours: (theirs,) for ours, theirs in POSITION.items()}
     if config.uncertainty:
-        names |= UNCERTAINTY
+        names |= {ours: (theirs,) for ours, theirs in UNCERTAINTY.items()}
     for i in range(config.num_blocks):
-        prefix = f"blocks.block{i}.blocks."
-        names |= {f"blocks.{i}.{ours}": prefix + theirs for ours, theirs in BLOCK.items()}
-        names |= {f"blocks.{i}.{ours}": tuple(prefix + name for name in theirs) for ours, theirs in FUSED.items()}
+        for ours, theirs in BLOCK.items():
+            parts = (theirs,) if isinstance(theirs, str) else theirs
+            names[f"blocks.{i}.{ours}"] = tuple(f"blocks.block{i}.blocks.{part}" for part in parts)
     return names
 
 
-def _rename(tensors: dict[str, Tensor], config: DiTConfig) -> dict[str, Tensor]:
-    """Theirs → ours; what has no name of ours stays under its own, so that the strict load reports it."""
+def to_ours(tensors: Mapping[str, Tensor], config: DiTConfig) -> dict[str, Tensor]:
+    """Original names → ours; what has no name of ours keeps its own, so that the strict load reports it."""
     left, renamed = dict(tensors), {}
-    for ours, theirs in _names(config).items():
-        parts = [left.pop(name) for name in ((theirs,) if isinstance(theirs, str) else theirs) if name in left]
-        if parts and (isinstance(theirs, str) or len(parts) == len(theirs)):
-            renamed[ours] = parts[0] if isinstance(theirs, str) else torch.cat(parts)
+    for ours, theirs in names_in_original(config).items():
+        if all(name in left for name in theirs):
+            parts = [left.pop(name) for name in theirs]
+            renamed[ours] = parts[0] if len(parts) == 1 else torch.cat(parts)
     return renamed | left
 
 
-def _no_adapters(config: DiTConfig) -> None:
+def filled_dit(config: DiTConfig, tensors: Mapping[str, Tensor], *, where: str) -> DiT:
+    """A DiT in the tensors' dtype, eval mode, no gradients. Raises CheckpointError where tensors and config disagree."""
+    with torch.device("meta"):
+        net = DiT(config)
+    dtype = tensors["patch_embed.weight"].dtype if "patch_embed.weight" in tensors else torch.float32
+    net.to_empty(device="cpu").to(dtype)
+    fill(net, tensors, where=where)
+    return net.eval().requires_grad_(False)
+
+
+def refuse_adapters(config: DiTConfig) -> None:
+    """Raises CheckpointError where the config has something that the published layouts cannot hold."""
     if config.action_dim or config.prefix_context:
         raise CheckpointError(
             "This network has post-training adapters (action_dim, prefix_context), which the published layouts cannot hold.",

@@ -1,0 +1,99 @@
+"""EDM as identities, and what a denoiser does to given frames."""
+
+import pytest
+import torch
+from torch import nn
+
+from worldfoundry.conditioning.condition import Condition
+from worldfoundry.core.errors import UsageError
+from worldfoundry.diffusion.parametrization import EDM, EDMDenoiser, per_sample
+
+SIGMAS = torch.tensor([1e-3, 0.1, 0.5, 2.0, 80.0], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("sigma_data", [0.5, 1.0])
+def test_input_and_training_target_have_unit_variance(sigma_data):
+    """Of x0 ~ N(0, sigma_data²): Var[c_in·x] = 1 and Var[(x0 - c_skip·x)/c_out] = 1 (EDM, appendix B.6)."""
+    edm = EDM(sigma_data=sigma_data)
+    variance_of_x = SIGMAS**2 + sigma_data**2
+    torch.testing.assert_close(edm.c_in(SIGMAS) ** 2 * variance_of_x, torch.ones_like(SIGMAS))
+    target = (1 - edm.c_skip(SIGMAS)) ** 2 * sigma_data**2 + edm.c_skip(SIGMAS) ** 2 * SIGMAS**2
+    torch.testing.assert_close(target / edm.c_out(SIGMAS) ** 2, torch.ones_like(SIGMAS))
+    torch.testing.assert_close(edm.loss_weight(SIGMAS) * edm.c_out(SIGMAS) ** 2, torch.ones_like(SIGMAS))
+
+
+def test_silent_network_gives_the_best_linear_guess():
+    """c_skip·x is the posterior mean of Gaussian data: no other multiple of x has a smaller error."""
+    generator = torch.Generator().manual_seed(0)
+    x0 = torch.randn(1, 1, 1, 500, 500, generator=generator) * 0.5
+    sigma = torch.tensor([0.8])
+    x = x0 + 0.8 * torch.randn(x0.shape, generator=generator)
+    guess = EDM().denoise(torch.zeros_like(x), x, sigma)
+    factor = (x0 * x).sum() / x.square().sum()
+    torch.testing.assert_close(guess, factor * x, atol=2e-2, rtol=0)
+
+
+class Recorder(nn.Module):
+    """A network that remembers what it was given and answers with a fixed linear map."""
+
+    def forward(self, x, c_noise, context, **conditions):
+        self.x, self.c_noise, self.conditions = x, c_noise, conditions
+        return 0.3 * x + context.mean()
+
+
+def prefix_condition(**changes):
+    generator = torch.Generator().manual_seed(1)
+    values = {
+        "context_BLD": torch.ones(2, 3, 4),
+        "prefix_BCTHW": torch.randn(2, 3, 2, 4, 4, generator=generator) * 0.5,
+        "augment_noise_BCTHW": torch.randn(2, 3, 2, 4, 4, generator=generator),
+    }
+    return Condition(**(values | changes))
+
+
+@pytest.mark.parametrize("sigma", [80.0, 1.0, 1e-4])
+def test_given_frames_come_out_equal_to_the_prefix(sigma):
+    network, condition = Recorder(), prefix_condition()
+    x = torch.randn(2, 3, 5, 4, 4) * sigma
+    x0 = EDMDenoiser(network)(x, torch.full((2,), sigma), condition)
+    assert torch.equal(x0[:, :, :2], condition.prefix_BCTHW)
+    mask = network.conditions["condition_mask_B1THW"]
+    assert mask[:, 0, :, 0, 0].tolist() == [[1, 1, 0, 0, 0]] * 2
+
+
+@pytest.mark.parametrize("sigma", [80.0, 1.0, 1e-4])
+def test_network_sees_given_frames_at_the_augmentation_level(sigma):
+    """After c_in(sigma), given frames are (prefix + s·noise)·c_in(s) with s = min(augment_sigma, sigma)."""
+    network, condition, edm = Recorder(), prefix_condition(augment_sigma=0.01), EDM()
+    EDMDenoiser(network)(torch.randn(2, 3, 5, 4, 4) * sigma, torch.full((2,), sigma), condition)
+    level = torch.tensor(min(0.01, sigma))
+    expected = (condition.prefix_BCTHW + level * condition.augment_noise_BCTHW) * edm.c_in(level)
+    torch.testing.assert_close(network.x[:, :, :2], expected)
+    torch.testing.assert_close(network.conditions["prefix_BCTHW"], condition.prefix_BCTHW / 0.5)
+
+
+def test_number_of_given_frames_may_differ_per_sample():
+    network, condition = Recorder(), prefix_condition(num_prefix_B=torch.tensor([0, 2]))
+    x, sigma = torch.randn(2, 3, 5, 4, 4), torch.ones(2)
+    x0 = EDMDenoiser(network)(x, sigma, condition)
+    free = EDMDenoiser(network)(x, sigma, prefix_condition(prefix_BCTHW=None, augment_noise_BCTHW=None))
+    torch.testing.assert_close(x0[0], free[0])
+    assert torch.equal(x0[1, :, :2], condition.prefix_BCTHW[1])
+
+
+def test_published_rule_leaves_the_last_steps_to_the_network():
+    network, condition = Recorder(), prefix_condition()
+    denoiser = EDMDenoiser(network, prefix_rule="published")
+    x, sigma = torch.randn(2, 3, 5, 4, 4) * 1e-4, torch.full((2,), 1e-4)
+    assert torch.equal(denoiser.with_prefix(x, sigma, condition), x)
+    assert not torch.equal(denoiser(x, sigma, condition)[:, :, :2], condition.prefix_BCTHW)
+    assert network.conditions["condition_mask_B1THW"].sum() == 4
+
+
+def test_a_prefix_longer_than_the_clip_is_refused():
+    with pytest.raises(UsageError, match="2 latent frames, more than the 1"):
+        EDMDenoiser(Recorder())(torch.randn(2, 3, 1, 4, 4), torch.ones(2), prefix_condition())
+
+
+def test_per_sample_broadcasts_over_all_other_axes():
+    assert per_sample(torch.tensor([1.0, 2.0]), torch.zeros(2, 3, 4)).shape == (2, 1, 1)
