@@ -26,7 +26,7 @@ class SimulateConfig(Config):
     """Seed of the data set; episode i is drawn from (seed, i). Keep training and held-out seeds apart."""
 
     crf: int = Field(default=18, ge=0, le=51)
-    """H.264 quality: 0 is lossless, 18 looks clean, 28 is visibly lossy."""
+    """H.264 quality: smaller is better and larger on disk; 18 looks clean, 28 is visibly lossy."""
 
     workers: int = Field(default=1, ge=1, le=256)
     """Processes. Changes the speed, never the pictures."""
