@@ -13,8 +13,8 @@ from torch import Tensor
 from worldfoundry.core.errors import CheckpointError
 from worldfoundry.tokenizers.build import build_tokenizer
 from worldfoundry.tokenizers.config import TokenizerConfig
-from worldfoundry.tokenizers.renaming import STATISTICS, Rules, fill_renamed, rename
-from worldfoundry.tokenizers.tokenizer import Tokenizer
+from worldfoundry.tokenizers.renaming import Rules, fill_renamed, rename
+from worldfoundry.tokenizers.tokenizer import STATISTICS, Tokenizer
 
 CLASS_NAME = "AutoencoderKLCosmos"
 

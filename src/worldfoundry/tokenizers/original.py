@@ -16,8 +16,8 @@ from worldfoundry.core.errors import CheckpointError
 from worldfoundry.tokenizers.build import build_tokenizer
 from worldfoundry.tokenizers.config import TokenizerConfig
 from worldfoundry.tokenizers.fsq import FSQ
-from worldfoundry.tokenizers.renaming import STATISTICS, Rules, fill_renamed, rename
-from worldfoundry.tokenizers.tokenizer import Tokenizer
+from worldfoundry.tokenizers.renaming import Rules, fill_renamed, rename
+from worldfoundry.tokenizers.tokenizer import STATISTICS, Tokenizer
 
 _COMMON: Rules = (
     (r"^to_latent\.", "quant_conv."),

@@ -15,9 +15,6 @@ from worldfoundry.tokenizers.tokenizer import Tokenizer
 
 Rules = Sequence[tuple[str, str]]
 
-# Ours only: the published layouts keep latent statistics elsewhere.
-STATISTICS = ("latent_mean", "latent_std")
-
 
 def rename(name: str, rules: Rules) -> str:
     """Apply each (pattern, replacement) in order."""

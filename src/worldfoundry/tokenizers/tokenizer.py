@@ -4,10 +4,14 @@
     decode: 1x1x1 convolution → network → video
 
 Latents are the raw bottleneck. Mean and deviation of latents are stored beside the weights, per channel and latent frame
-(the first frame, an image, has other statistics than those after it), and only `normalize`/`denormalize` use them.
+(the first frame, an image, has other statistics than those after it), and only `normalize`/`denormalize` use them; they stay
+float32 whatever the weights are cast to.
 
 Axis legend: B batch, C channels, T frames, H height, W width, F latent frames with stored statistics.
 """
+
+from collections.abc import Callable
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +25,8 @@ from worldfoundry.tokenizers.config import TokenizerConfig
 from worldfoundry.tokenizers.fsq import FSQ
 from worldfoundry.tokenizers.image_network import ImageDecoder, ImageEncoder
 from worldfoundry.tokenizers.video_network import VideoDecoder, VideoEncoder
+
+STATISTICS = ("latent_mean", "latent_std")
 
 
 class Tokenizer(nn.Module):
@@ -74,12 +80,12 @@ class Tokenizer(nn.Module):
     def normalize(self, z_BCTHW: Tensor) -> Tensor:
         """(z − mean) / std with the stored statistics; frames beyond the stored ones take the last one's."""
         mean, std = self._statistics(z_BCTHW)
-        return (z_BCTHW - mean) / std
+        return ((z_BCTHW - mean) / std).to(z_BCTHW.dtype)
 
     def denormalize(self, z_BCTHW: Tensor) -> Tensor:
         """The inverse of `normalize`."""
         mean, std = self._statistics(z_BCTHW)
-        return z_BCTHW * std + mean
+        return (z_BCTHW * std + mean).to(z_BCTHW.dtype)
 
     def set_statistics(self, mean_CF: Tensor, std_CF: Tensor) -> None:
         """Store latent statistics of F ≥ 1 latent frames. Raises DataError for a wrong shape or a deviation ≤ 0."""
@@ -92,6 +98,16 @@ class Tokenizer(nn.Module):
             raise DataError("Latent statistics must be finite with positive deviations.", "Measure them on more clips.")
         self.latent_mean, self.latent_std = mean_CF.to(self.latent_mean), std_CF.to(self.latent_std)
         self.config = self.config.replace(statistics_frames=mean_CF.shape[1])
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """What `to` and its kin run over every tensor; statistics follow to the device, not to a dtype."""
+        kept = {name: getattr(self, name) for name in STATISTICS}
+        super()._apply(fn, recurse)
+        for name, before in kept.items():
+            after = getattr(self, name)
+            if after.dtype != before.dtype:
+                setattr(self, name, before.to(after.device))
+        return self
 
     def _features(self, x_BCTHW: Tensor) -> Tensor:
         """What stands before the bottleneck's rounding, if it has one."""
