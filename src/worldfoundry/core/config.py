@@ -99,10 +99,12 @@ def _explain(problem: Any, cls: type[BaseModel], where: str) -> str:
     if problem["type"] == "missing":
         return f"{prefix}this field is required."
     message = problem["msg"].removeprefix("Value error, ").replace("Input should ", "must ", 1).rstrip(".")
+    if isinstance(problem["input"], dict | BaseModel):  # a rule about several fields: the message names them
+        return f"{prefix}{message}."
     limits = allowed_range(field)
     got = repr(problem["input"])
     got = got if len(got) <= 80 else got[:77] + "..."
-    return f"{prefix}{message} (got {got}" + (f"; allowed: {limits})." if limits else ").") if path else f"{prefix}{message}."
+    return f"{prefix}{message} (got {got}" + (f"; allowed: {limits})." if limits else ").")
 
 
 def _locate(cls: Any, loc: tuple[int | str, ...]) -> tuple[list[str], Any, FieldInfo | None]:

@@ -132,9 +132,17 @@ class Verdict:
         return self.status != "safe"
 
 
+@dataclass(frozen=True, kw_only=True)
+class VideoItem:
+    """What a video guard looks at: uint8 THWC frames (read-only), and their rate (0 for a single image)."""
+
+    frames: np.ndarray
+    fps: float
+
+
 @runtime_checkable
 class Guard(Protocol):
-    """Looks at one item (`str` for text guards, uint8 THWC frames for video guards) and returns a verdict."""
+    """Looks at one item (`str` if it takes text, `VideoItem` if it takes video) and returns a verdict in its own name."""
 
     name: str
     takes: Literal["text", "video"]

@@ -1,0 +1,81 @@
+"""The text guard that needs no download: a list of words and phrases, matched on text that was read as a person reads it.
+
+It reads English in Latin letters. Three decisions:
+- An empty text is safe: a world may be generated without a prompt, and there is nothing in it to judge.
+- Letters of other scripts cannot be judged, so the verdict is `skipped`, which blocks like everything but `safe`.
+  `unread_scripts="allow"` makes it `safe` for those who guard otherwise; the verdict then says how many letters went unread.
+- Other languages in Latin letters are not detected: the list does not know their words, and says nothing about them.
+
+Not undone: words run together, reversed or misspelt, and meaning that no single phrase carries. On 75 sentences written
+after the list and tried once (own set, n = 75), it stopped 10 of 25 unsafe ones and 1 of 50 benign ones: it is a floor,
+and a learned guard belongs beside it.
+"""
+
+import unicodedata
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from worldfoundry.core.config import Config
+from worldfoundry.core.contracts import Verdict
+from worldfoundry.guardrails.normalize import fold, tokens, undisguise, unread
+from worldfoundry.guardrails.wordlist import Entry, packaged_list
+
+
+class BlocklistConfig(Config):
+    """Options of the blocklist text guard."""
+
+    unread_scripts: Literal["block", "allow"] = "block"
+    """What to do with letters that are not Latin, which the list cannot read."""
+    max_chars: int = Field(default=20_000, ge=1)
+    """Longer texts are refused unread."""
+
+
+class BlocklistGuard:
+    """`check(text) -> Verdict`; a `Guard` for text."""
+
+    name = "blocklist"
+    takes: Literal["text"] = "text"
+
+    def __init__(self, config: BlocklistConfig) -> None:
+        self.config = config
+        self.words = packaged_list()
+
+    def check(self, item: str) -> Verdict:
+        """`unsafe` if an entry matches, `skipped` if letters went unread, `error` if this is no readable text, else `safe`."""
+        problem = self._unreadable(item)
+        if problem:
+            return self._verdict("error", reason=problem, fix="Give a prompt in plain text.")
+        folded = fold(item)
+        words = tokens(folded)
+        hits = self.words.matches(words)
+        hits += self.words.matches(undisguise(folded, set(self.words.vocabulary)))
+        if hits:
+            return self._unsafe(hits)
+        missed = unread(item)
+        if missed and self.config.unread_scripts == "block":
+            reason = f"{len(missed)} letters are in a script that the word list cannot read ({missed[:12]!r})"
+            fix = "Write the prompt in English, or set blocklist.unread_scripts to allow."
+            return self._verdict("skipped", reason=reason, fix=fix, unread_letters=len(missed))
+        reason = "nothing to judge in an empty text" if not item.strip() else f"{len(words)} words, no entry matches"
+        reason += f"; {len(missed)} letters went unread, as the policy allows" if missed else ""
+        return self._verdict("safe", reason=reason, unread_letters=len(missed))
+
+    def _unreadable(self, item: Any) -> str:
+        if not isinstance(item, str):
+            return f"expected text, got {type(item).__name__}"
+        if len(item) > self.config.max_chars:
+            return f"a text of {len(item)} characters is longer than max_chars={self.config.max_chars}"
+        if any(unicodedata.category(c) in ("Cc", "Cs", "Co", "Cn") and c not in "\t\n\r" for c in item):
+            return "the text holds control or undefined characters, so it is not plain text"
+        return ""
+
+    def _unsafe(self, hits: list[tuple[Entry, str]]) -> Verdict:
+        matches = {found: entry.category for entry, found in hits}
+        longest = max(matches, key=len)
+        return self._verdict("unsafe", category=matches[longest], reason=f"matches {longest!r}", matches=matches)
+
+    def _verdict(self, status: Any, *, category: str = "", reason: str, **evidence: Any) -> Verdict:
+        facts: Mapping[str, Any] = {"list": self.words.hash, **evidence}
+        return Verdict(status=status, guard=self.name, category=category, reason=reason, evidence=facts)
