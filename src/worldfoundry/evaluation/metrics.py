@@ -130,7 +130,7 @@ class MovingPsnr(_Metric):
 class Ssim(_Metric):
     """Mean SSIM of frames, scikit-image's defaults."""
 
-    name, label, unit, perfect = "ssim", "SSIM, 7x7 uniform window", "", 1.0
+    name, label, unit, perfect = "ssim", "SSIM, 7x7 window", "", 1.0
 
     def parameters(self) -> Mapping[str, Any]:
         return {"window": SSIM_WINDOW, "kernel": "uniform", "covariance": "sample", "k1": 0.01, "k2": 0.03}
@@ -154,7 +154,7 @@ class CentroidError(_Metric):
     def __init__(self, thing: ColourObject, moved_px: float = 0.0) -> None:
         self.thing, self.moved_px = thing, moved_px
         self.name = f"centroid_error_{thing.name}" + ("_moved" if moved_px else "")
-        self.label = f"Position error of the {thing.name}" + (" in clips where it moves" if moved_px else "")
+        self.label = f"{'Moved ' * bool(moved_px)}{thing.name} position error".capitalize()
 
     def parameters(self) -> Mapping[str, Any]:
         return {"object": self.thing.name, "moved_px": self.moved_px, "visible": VISIBLE, "gone": "centre"}

@@ -1,0 +1,141 @@
+"""An `Evaluation` as sections of a report: what a reader wants to see first, in the order in which it should be read.
+
+Axis legend: N clips, T frames, H height, W width, C = 3 (RGB).
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from worldfoundry.evaluation.baselines import BACKGROUND, COPY_LAST
+from worldfoundry.evaluation.charts import Series
+from worldfoundry.evaluation.compare import ALL, Evaluation, Row
+from worldfoundry.evaluation.metrics import VideoMetric
+from worldfoundry.evaluation.report import Clip, Clips, LineChart, Section, Table, clip
+
+CONTROLS = (COPY_LAST, BACKGROUND)
+
+
+def sections(evaluation: Evaluation, *, strong: Sequence[str] = ()) -> list[Section]:
+    """Summary, differences to the baseline, and one curve per metric. `strong` candidates are emphasised."""
+    return [summary_table(evaluation, strong=strong), difference_table(evaluation, strong=strong), *curve_charts(evaluation)]
+
+
+def summary_table(evaluation: Evaluation, horizon: str = ALL, *, strong: Sequence[str] = ()) -> Table:
+    """Every candidate by every metric, with 95 % intervals."""
+    return Table(
+        title="Scores over the whole future" if horizon == ALL else f"Scores at {horizon}",
+        header=["", *(heading(metric) for metric in evaluation.metrics)],
+        rows=[
+            [name, *(with_interval(evaluation.row(metric.name, name, horizon)) for metric in evaluation.metrics)]
+            for name in evaluation.candidates
+        ],
+        strong=[i for i, name in enumerate(evaluation.candidates) if name in strong],
+        note=_note(evaluation, horizon),
+    )
+
+
+def difference_table(evaluation: Evaluation, horizon: str = ALL, *, strong: Sequence[str] = ()) -> Table:
+    """Candidate minus baseline on the same clips: an interval that excludes 0 is a difference that these clips can show."""
+    others = [name for name in evaluation.candidates if name != evaluation.baseline]
+
+    def cells(name: str) -> list[tuple[str, str]]:
+        return [_difference(evaluation.row(metric.name, name, horizon)) for metric in evaluation.metrics]
+
+    return Table(
+        title=f"Difference to {evaluation.baseline}, paired by clip",
+        header=["", *(heading(metric) for metric in evaluation.metrics)],
+        rows=[[name, *cells(name)] for name in others],
+        strong=[i for i, name in enumerate(others) if name in strong],
+        note="Square brackets: 95 % interval of the paired difference. If it includes 0, these clips do not settle it.",
+    )
+
+
+def horizon_table(evaluation: Evaluation, metric: str, *, strong: Sequence[str] = ()) -> Table:
+    """One metric by horizon."""
+    chosen = next(one for one in evaluation.metrics if one.name == metric)
+    return Table(
+        title=f"{chosen.label}, by horizon",
+        header=["", *(f"frames {h}" if h != ALL else "all" for h in evaluation.horizons)],
+        rows=[
+            [name, *(with_interval(evaluation.row(metric, name, horizon)) for horizon in evaluation.horizons)]
+            for name in evaluation.candidates
+        ],
+        strong=[i for i, name in enumerate(evaluation.candidates) if name in strong],
+        note=f"{heading(chosen)}. Frames are counted from the first one that was not given.",
+    )
+
+
+def curve_charts(evaluation: Evaluation, metrics: Sequence[str] | None = None) -> list[LineChart]:
+    """Each metric at each future frame, pooled over clips; controls are dashed."""
+    chosen = [metric for metric in evaluation.metrics if metrics is None or metric.name in metrics]
+    return [
+        LineChart(
+            title=f"{metric.label}, frame by frame",
+            series=[
+                Series(label=name, x=range(1, len(values) + 1), y=values, dashed=name in CONTROLS)
+                for name, values in evaluation.curves[metric.name].items()
+            ],
+            half=True,
+            x_label="frame of the future",
+            y_label=f"{metric.unit or 'SSIM'} ({metric.better} is better)",
+        )
+        for metric in chosen
+    ]
+
+
+def clip_rows(
+    reference: np.ndarray,
+    candidates: Mapping[str, np.ndarray],
+    *,
+    prefix_frames: int,
+    fps: float,
+    names: Sequence[str] | None = None,
+    show: int = 6,
+    title: str = "Clips side by side",
+) -> Clips:
+    """The first `show` clips of uint8 (N, T, H, W, 3): truth, then candidates, played in step."""
+    names = names or [f"clip {i}" for i in range(len(reference))]
+
+    def row(i: int) -> list[Clip]:
+        return [clip(label, clips[i], fps) for label, clips in {"truth": reference, **candidates}.items()]
+
+    return Clips(
+        title=title,
+        rows=[(names[i], row(i)) for i in range(min(show, len(reference)))],
+        given_s=prefix_frames / fps,
+        note=f"The first {prefix_frames} frames were given to the model; stills show the last frame.",
+    )
+
+
+def heading(metric: VideoMetric) -> str:
+    """Label with unit and direction."""
+    arrow = "↑" if metric.better == "higher" else "↓"
+    return f"{metric.label}{f' ({metric.unit})' if metric.unit else ''}\N{NO-BREAK SPACE}{arrow}"
+
+
+def with_interval(row: Row) -> tuple[str, str]:
+    """(`16.60`, `[16.10, 17.02]`); a dash where there is nothing to score."""
+    return _bracketed(row, row.result.value, row.result.low, row.result.high)
+
+
+def _difference(row: Row) -> tuple[str, str]:
+    return _bracketed(row, row.difference, row.difference_low, row.difference_high, sign="+")
+
+
+def _bracketed(row: Row, value: float, low: float, high: float, sign: str = "") -> tuple[str, str]:
+    if not np.isfinite(value):
+        return "–", ""
+    digits = 3 if row.result.name == "ssim" else 2
+    return f"{value:{sign}.{digits}f}", f"[{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]" if np.isfinite(low) else ""
+
+
+def _note(evaluation: Evaluation, horizon: str) -> str:
+    setting = evaluation.setting
+    notes = {evaluation.row(m.name, c, horizon).result.note: m.label for m in evaluation.metrics for c in evaluation.candidates}
+    parts = [
+        f"{setting['clips']} clips, frames {setting['prefix_frames'] + 1} to {setting['frames']} of {setting['frames']}. "
+        f"Square brackets: {setting['interval']}. ↑ higher is better, ↓ lower is better.",
+        *(f"{label}: {note}." for note, label in notes.items() if note),
+    ]
+    return " ".join(parts)
