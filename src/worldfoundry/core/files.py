@@ -21,14 +21,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem[:40]}-{uuid.uuid4().hex[:8]}{path.suffix}")
-    with disk_errors_are_clear(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch(exist_ok=False)
+    with disk_full_is_clear(path):
+        with _place_is_writable(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.touch(exist_ok=False)
         try:
             yield temporary
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
-            temporary.replace(path)
+            with _place_is_writable(path):
+                temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -40,9 +42,10 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     if path.exists() and not overwrite:
         raise UsageError(f"{str(path)!r} already exists.", "Choose another folder, or remove it first.")
     temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
-    with disk_errors_are_clear(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.mkdir()
+    with disk_full_is_clear(path):
+        with _place_is_writable(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.mkdir()
         try:
             yield temporary
             old = path.with_name(f"{temporary.name}-old")
@@ -55,8 +58,8 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 @contextmanager
-def disk_errors_are_clear(path: Path) -> Iterator[None]:
-    """Turn ENOSPC and quota into a ResourceError, and a place that cannot be written into a UsageError; both name the path."""
+def disk_full_is_clear(path: Path) -> Iterator[None]:
+    """Turn ENOSPC (and quota) into one clear ResourceError that names the path."""
     try:
         yield
     except OSError as error:
@@ -65,11 +68,18 @@ def disk_errors_are_clear(path: Path) -> Iterator[None]:
                 f"No space left while writing {str(path)!r}; nothing was left under that name.",
                 "Free some disk and run the same command again.",
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG):
-            raise UsageError(
-                f"{str(path)!r} cannot be written: {os.strerror(error.errno)}.", "Choose another place for the output."
-            ) from error
         raise
+
+
+@contextmanager
+def _place_is_writable(path: Path) -> Iterator[None]:
+    """Turn a place that takes no files (no permission, read-only, a file where a folder should be) into a UsageError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UsageError(f"{str(path)!r} cannot be written: {error.strerror}.", "Choose another place for it.") from error
 
 
 def write_json(path: Path, value: Any) -> None:

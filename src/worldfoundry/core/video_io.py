@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -94,7 +95,7 @@ def probe_video(path: Path) -> VideoInfo:
         duration = (
             float(stream.duration * stream.time_base) if stream.duration else float((container.duration or 0) / av.time_base)
         )
-        count = stream.frames or round(duration * fps)
+        count = stream.frames or max(1, round(duration * fps))
         return VideoInfo(
             path=Path(path),
             codec=stream.codec_context.name,
@@ -114,15 +115,16 @@ def iter_frames(
 ) -> Iterator[tuple[float, np.ndarray]]:
     """Yield `(time_s, frame HWC)` for frames with start_s <= time < end_s, decoding forward from the keyframe before.
 
-    Time counts from the stream's first timestamp. `size` = (height, width) scales while decoding (bilinear).
+    Time counts from the stream's first timestamp (from the frame rate where the stream has none). `size` = (height, width) scales while decoding (bilinear).
     Raises MediaError code TRUNCATED or DECODE_ERROR when decoding breaks off; frames already yielded stay good.
     """
     with open_video(path) as (container, stream):
         zero = stream.start_time or 0
-        if start_s > 0:
-            container.seek(zero + int(start_s / stream.time_base), stream=stream, backward=True)
-        for frame in _decode(container, stream, path):
-            time = float(((frame.pts if frame.pts is not None else zero) - zero) * frame.time_base)
+        if start_s > 0 and stream.duration is not None:
+            _seek(container, stream, zero + int(start_s / stream.time_base), path)
+        rate = float(stream.average_rate or stream.guessed_rate or 24)
+        for i, frame in enumerate(_decode(container, stream, path)):
+            time = i / rate if frame.pts is None else float((frame.pts - zero) * frame.time_base)
             if time < start_s - 1e-6:
                 continue
             if end_s is not None and time >= end_s - 1e-6:
@@ -171,8 +173,11 @@ def read_image(path: Path) -> np.ndarray:
         raise MediaError("MISSING", f"The file {str(path)!r} does not exist.")
     try:
         with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except (UnidentifiedImageError, OSError, ValueError) as error:
+            upright = ImageOps.exif_transpose(image)
+            if upright.has_transparency_data:
+                upright = Image.alpha_composite(Image.new("RGBA", upright.size, "black"), upright.convert("RGBA"))
+            return np.asarray(upright.convert("RGB"))
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError) as error:
         raise MediaError("NOT_MEDIA", f"{str(path)!r} cannot be read as an image: {_short(error)}.") from error
 
 
@@ -188,9 +193,13 @@ def write_video(
     """Encode uint8 THWC frames (or HWC frames one by one) as H.264 yuv420p mp4: closed GOPs of `gop` frames, faststart.
 
     The file is whole or absent. Odd heights or widths are padded by one edge pixel, which 4:2:0 needs. `metadata` goes
-    into the container. Raises ValueError for no frames, another dtype or shape.
+    into the container. A name without `.mp4` gets it added. Raises ValueError for no frames, another dtype or shape, or a
+    frame rate that is not positive.
     """
-    path, stream = Path(path).with_suffix(".mp4"), None
+    if not (math.isfinite(fps) and fps > 0):
+        raise ValueError(f"write_video wants a positive frame rate, got {fps!r}")
+    path, stream = Path(path), None
+    path = path if path.suffix == ".mp4" else path.with_name(path.name + ".mp4")
     with atomic_path(path) as temporary:
         with av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart+use_metadata_tags"}) as container:
             container.metadata.update(dict(metadata or {}))
@@ -239,6 +248,13 @@ def save_world_video(video: WorldVideo, path: Path) -> Path:
     path = write_video(path, video.frames, video.fps, metadata={"seed": str(video.seed), "worldfoundry": config})
     write_json(path.with_suffix(".json"), record)
     return path
+
+
+def _seek(container: Any, stream: Any, offset: int, path: Path | io.BytesIO) -> None:
+    try:
+        container.seek(offset, stream=stream, backward=True)
+    except (FFmpegError, OSError) as error:
+        raise MediaError("DECODE_ERROR", f"{_name(path)} cannot be searched: {_short(error)}.") from error
 
 
 def _decode(container: Any, stream: Any, path: Path | io.BytesIO) -> Iterator[Any]:
