@@ -115,12 +115,13 @@ def iter_frames(
 ) -> Iterator[tuple[float, np.ndarray]]:
     """Yield `(time_s, frame HWC)` for frames with start_s <= time < end_s, decoding forward from the keyframe before.
 
-    Time counts from the stream's first timestamp (from the frame rate where the stream has none). `size` = (height, width) scales while decoding (bilinear).
+    Time counts from the stream's first timestamp (frames of a stream without timestamps are spaced by its frame rate).
+    `size` = (height, width) scales while decoding (bilinear).
     Raises MediaError code TRUNCATED or DECODE_ERROR when decoding breaks off; frames already yielded stay good.
     """
     with open_video(path) as (container, stream):
         zero = stream.start_time or 0
-        if start_s > 0 and stream.duration is not None:
+        if start_s > 0 and (stream.duration or container.duration):
             _seek(container, stream, zero + int(start_s / stream.time_base), path)
         rate = float(stream.average_rate or stream.guessed_rate or 24)
         for i, frame in enumerate(_decode(container, stream, path)):
@@ -293,4 +294,5 @@ def _name(path: Path | io.BytesIO) -> str:
 
 
 def _short(error: BaseException) -> str:
-    return str(error).split(":")[0].split("\n")[0].strip()[:120]
+    text = getattr(error, "strerror", None) or str(error).split(":")[0].split("\n")[0]
+    return text.strip()[:120]
