@@ -2,7 +2,7 @@
 
 import torch
 
-from worldfoundry.conditioning.action import ActionAdapter, group_actions
+from worldfoundry.conditioning.action import ActionAdapter, action_features, group_actions
 
 
 def test_group_actions_by_hand():
@@ -32,6 +32,18 @@ def test_uncompressed_and_overhanging_frames():
     assert single.shape == (1, 5, 4)
     assert torch.equal(single[0, 1:, :2], actions[0, :-1])
     assert torch.equal(group_actions(torch.cat([actions, actions], 1)[:, :8], 4), group_actions(actions, 4))
+
+
+def test_features_are_free_of_units():
+    """Centimetres or metres, the same; sums count latent steps; a number that is always zero stays zero."""
+    metres = torch.randn(2, 9, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 5.0, 0.0])
+    rms = metres.square().mean(dim=(0, 1)).sqrt()
+    features = action_features(metres, rms, 4)
+    torch.testing.assert_close(features, action_features(100 * metres, 100 * rms, 4))
+    assert features.isfinite().all()
+    by_frame = features.view(2, 3, 4, 2, 3)
+    torch.testing.assert_close(by_frame[:, 1, 0, 0], metres[:, 0] / rms.clamp(min=1e-9))
+    torch.testing.assert_close(by_frame[:, 2, 3, 1], metres[:, :8].sum(dim=1) / rms.clamp(min=1e-9) / 4)
 
 
 def test_fresh_adapter_adds_nothing():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from worldfoundry.conditioning.text import MiniLMTextEncoder, NullTextEncoder
+from worldfoundry.conditioning.text import MiniLMTextEncoder, NullTextEncoder, text_encoder
 from worldfoundry.core.errors import ConfigError, DownloadError
 from worldfoundry.core.model_store import is_fetched
 from worldfoundry.perception.minilm import BertConfig, MiniLM
@@ -80,6 +80,14 @@ def test_without_weights_and_network_it_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setenv("WORLDFOUNDRY_CACHE", str(tmp_path))
     with pytest.raises(DownloadError, match="not in the cache"):
         MiniLMTextEncoder.fetched(download=False)
+    with pytest.raises(DownloadError, match="not in the cache"):
+        text_encoder("minilm", 16, download=False)
+
+
+def test_encoders_by_name():
+    assert text_encoder("none", 16, width=5).encode(["x"]).shape == (1, 16, 5)
+    with pytest.raises(ConfigError, match="'minilm'"):
+        text_encoder("mini-lm", 16)
 
 
 @pytest.mark.skipif(not is_fetched("minilm"), reason="needs `worldfoundry models get minilm`")

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from worldfoundry.core.checkpoint import load_component, save_component
 from worldfoundry.core.errors import ConfigError, UsageError
 from worldfoundry.diffusion.build import build_dit
 from worldfoundry.diffusion.config import SIZES, DiTConfig, dit_size
@@ -155,6 +156,15 @@ def test_all_blocks_share_one_graph_with_equal_output():
         compiled = net(*inputs(), **call)
     torch.testing.assert_close(compiled, eager, atol=2e-2, rtol=2e-2)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+def test_checkpoint_folder_round_trips(tmp_path):
+    net = random_weights(DiT(TINY.replace(action_dim=7, prefix_context=True, uncertainty=True)))
+    save_component(tmp_path / "dit", net, kind="dit", provenance={"seed": 0})
+    loaded = load_component(tmp_path / "dit", expect="dit")
+    assert loaded.config == net.config
+    assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in net.state_dict().items())
+    assert torch.equal(loaded(*inputs()), net(*inputs()))
 
 
 @pytest.mark.parametrize(

@@ -7,20 +7,30 @@ import torch
 from torch import Tensor, nn
 
 
-def group_actions(actions_BFA: Tensor, temporal_compression: int) -> Tensor:
+def group_actions(actions_BFA: Tensor, temporal_compression: int, *, sum_scale: float = 1.0) -> Tensor:
     """Per pixel frame actions → per latent frame features [B, T, temporal_compression · A · 2].
 
     Action f moves the world from frame f to frame f + 1, so frame f is driven by action f - 1 and frame 0 by none.
     Latent frame 0 covers pixel frame 0 alone, latent frame k the frames 1 + (k-1)·tc … k·tc. Each covered frame gives
-    its driving action and the running sum of all actions so far (for velocities: the commanded displacement); latent
-    frame 0 is padded with zeros in front. Frames beyond 1 + tc·k are not covered by any latent and are dropped.
+    its driving action and `sum_scale` times the running sum of all actions so far (for velocities: the commanded
+    displacement); latent frame 0 is padded with zeros in front. Frames beyond 1 + tc·k belong to no latent and are dropped.
     """
     B, F, A = actions_BFA.shape
     tc = temporal_compression
     driving_BFA = torch.cat([torch.zeros_like(actions_BFA[:, :1]), actions_BFA[:, :-1]], dim=1)
-    features = torch.cat([driving_BFA, driving_BFA.cumsum(dim=1)], dim=-1)[:, : 1 + (F - 1) // tc * tc]
+    features = torch.cat([driving_BFA, sum_scale * driving_BFA.cumsum(dim=1)], dim=-1)[:, : 1 + (F - 1) // tc * tc]
     front = features.new_zeros(B, tc - 1, 2 * A)
     return torch.cat([front, features], dim=1).reshape(B, -1, tc * 2 * A)
+
+
+def action_features(actions_BFA: Tensor, rms_A: Tensor, temporal_compression: int) -> Tensor:
+    """Actions in the dataset's units → what a network is given: `group_actions` of actions / rms.
+
+    `rms` is each number's root mean square over the training data (a number that is always 0 stays 0). Running sums are
+    counted in latent steps, so that they too are of order one. Training and generation must use the same `rms`.
+    """
+    scaled_BFA = actions_BFA / torch.where(rms_A > 0, rms_A, 1.0)
+    return group_actions(scaled_BFA, temporal_compression, sum_scale=1 / temporal_compression)
 
 
 class ActionAdapter(nn.Module):
@@ -48,16 +58,3 @@ class ActionAdapter(nn.Module):
         hidden = nn.functional.silu(self.linear_1(actions_BTK))
         hidden = nn.functional.silu(self.linear_2(hidden))[:, :, None]
         return self.to_tokens(hidden), self.to_modulation(hidden)
-
-
-def action_features(actions_BFA: Tensor, rms_A: Tensor, temporal_compression: int) -> Tensor:
-    """Actions in the dataset's units → features for a network, [B, T, temporal_compression · A · 2].
-
-    Each number is divided by its root mean square over the training data (no shift, so that zero stays "no command"); a
-    number that is always zero there is left as it is. Running sums grow with time, so they are scaled down by 4.
-    """
-    scale_A = torch.where(rms_A > 0, rms_A, torch.ones_like(rms_A))
-    features_BTK = group_actions(actions_BFA / scale_A, temporal_compression)
-    A = actions_BFA.shape[-1]
-    is_sum_K = (torch.arange(features_BTK.shape[-1]) % (2 * A)) >= A
-    return features_BTK * torch.where(is_sum_K, 0.25, 1.0).to(features_BTK)

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from worldfoundry.core.errors import ConfigError
+from worldfoundry.core.errors import ConfigError, did_you_mean
 from worldfoundry.core.model_store import get_model
 from worldfoundry.perception.minilm import MiniLM, load_minilm
 
@@ -93,3 +93,15 @@ class MiniLMTextEncoder:
         """Word pieces of a prompt; a long one is cut, its closing [SEP] kept."""
         ids = self._tokenizer.encode(prompt).ids
         return ids if len(ids) <= self.max_length else [*ids[: self.max_length - 1], ids[-1]]
+
+
+def text_encoder(name: str, max_length: int, *, width: int = 384, download: bool = True) -> TextEncoder:
+    """The encoder called `name`: `minilm` (fetched on first use), or `none` (zero rows of `width`).
+
+    Raises ConfigError for another name, DownloadError where weights are neither in the cache nor to be had.
+    """
+    if name == "minilm":
+        return MiniLMTextEncoder.fetched(download=download, max_length=max_length)
+    if name == "none":
+        return NullTextEncoder(width, max_length)
+    raise ConfigError(f"Unknown text encoder {name!r}.", did_you_mean(name, ["minilm", "none"]))

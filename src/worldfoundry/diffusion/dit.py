@@ -221,10 +221,11 @@ class DiT(nn.Module):
         """The raw output [B, out_channels, T, H, W] in x's dtype.
 
         x: latents scaled by c_in, T a multiple of patch_temporal, H and W of patch_spatial. c_noise = ln(sigma) / 4.
-        context: text rows, zero past their length. fps: pixel frames per second, None = 24. padding mask: any height and
-        width, 1 = padded, None = nothing padded. condition mask: 1 on given frames, None = none given. actions: features
-        per latent frame. prefix: the given frames as clean latents of unit variance (they fill the first frames; frames
-        beyond the condition mask's count are ignored). Raises UsageError for shapes that do not fit the config.
+        context: text rows, zero past their length. fps: pixel frames per second, None = 24 (each sample has its own; the
+        published code gives all the first one's). padding mask: any height and width, 1 = padded, None = nothing padded.
+        condition mask: 1 on given frames, None = none given. actions: features per latent frame. prefix: the given frames
+        as clean latents of unit variance (they fill the first frames; frames beyond the condition mask's count are
+        ignored). Raises UsageError for shapes that do not fit the config.
         """
         config = self.config
         self._check(x_BCTHW, context_BLD, actions_BTA)
