@@ -73,8 +73,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"The config file {str(path)!r} does not exist.") from error
+    except OSError as error:
+        raise ConfigError(f"The config file {str(path)!r} cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The config file {str(path)!r} is not valid YAML: {str(error).splitlines()[-1].strip()}.") from error
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        what = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ConfigError(f"The config file {str(path)!r}{where} is not valid YAML: {what}.") from error
     if not isinstance(values, dict):
         raise ConfigError(f"The config file {str(path)!r} must hold fields, not {type(values).__name__}.")
     return values
