@@ -120,3 +120,18 @@ def test_a_quantiser_of_other_levels_is_refused():
     module = make("debug-dv4x8x8")
     with pytest.raises(CheckpointError, match=r"made with levels \(8, 5, 5, 5\), the config says \(8, 5, 5, 4\)"):
         from_original(to_original(module), {**config_to_original(module.config), "levels": [8, 5, 5, 4]})
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "says"),
+    [
+        ("debug-ci8x8", {}, "32 groups in every norm; this one has 8"),
+        ("debug", {"decoder_channels_mult": (2, 2)}, r"no widths for the decoder alone; this one has \(2, 2\)"),
+    ],
+)
+def test_what_the_original_cannot_express_is_refused(name, changes, says):
+    module = make(name, **changes)
+    with pytest.raises(CheckpointError, match=says):
+        to_original(module)
+    with pytest.raises(CheckpointError, match=says):
+        config_to_original(module.config)

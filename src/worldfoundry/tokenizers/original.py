@@ -62,7 +62,7 @@ def from_original(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) -
     """Original weights and constructor arguments → our tokenizer, in the stored dtype.
 
     `config` may also be a mapping that holds the arguments under `kwargs`. Raises CheckpointError for arguments outside
-    the published family and for weights that do not fit them.
+    the published family and for weights that do not fit them, ConfigError for arguments that contradict each other.
     """
     fields = _fields(config.get("kwargs", config))
     fields["unused_samplers"] = _stores_unused_samplers(state_dict, TokenizerConfig.from_dict(fields, where="original config"))
@@ -77,15 +77,17 @@ def from_original(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) -
 def to_original(module: Tokenizer) -> dict[str, Tensor]:
     """Our tokenizer → original state dict, with the constants unless it is of the first generation.
 
-    Latent statistics have no place in this layout and are left out.
+    Latent statistics have no place in this layout and are left out. Raises CheckpointError for what it cannot express.
     """
+    _check_expressible(module.config)
     state = module.state_dict()
     original = {theirs: state[ours] for ours, theirs in _names(module).items()}
     return original if module.config.unused_samplers else original | _constants(module)
 
 
 def config_to_original(config: TokenizerConfig) -> dict[str, Any]:
-    """The original constructor's arguments."""
+    """The original constructor's arguments. Raises CheckpointError for what they cannot express."""
+    _check_expressible(config)
     video, discrete = config.modality == "video", bool(config.levels)
     same = ("patch_size", "spatial_compression", "in_channels", "channels", "num_res_blocks", "z_channels", "resolution")
     arguments = {name: getattr(config, name) for name in same} | {
@@ -131,6 +133,14 @@ def _fields(config: Mapping[str, Any]) -> dict[str, Any]:
         )
     fixed = {"modality": "video"} if video else {"modality": "image", "temporal_compression": 1, "num_groups": 32}
     return {**fixed, **{ours: config[theirs] for ours, theirs in renamed.items()}}
+
+
+def _check_expressible(config: TokenizerConfig) -> None:
+    if config.modality == "image" and config.num_groups != 32:
+        raise CheckpointError(f"The original image networks have 32 groups in every norm; this one has {config.num_groups}.")
+    shorter = config.decoder_channels_mult
+    if shorter and shorter != config.channels_mult[: len(shorter)]:
+        raise CheckpointError(f"The original layout has no widths for the decoder alone; this one has {shorter!r}.")
 
 
 def _names(module: Tokenizer) -> dict[str, str]:
