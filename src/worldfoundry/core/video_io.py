@@ -269,7 +269,8 @@ def _decode(container: Any, stream: Any, path: Path | io.BytesIO) -> Iterator[An
 def _to_rgb(frame: Any, size: tuple[int, int] | None) -> np.ndarray:
     turns = int(getattr(frame, "rotation", 0)) // 90 % 4
     height, width = (None, None) if size is None else (size if turns % 2 == 0 else size[::-1])
-    if size is None and frame.format.name == "yuv420p" and frame.color_range != ColorRange.JPEG:
+    same_size = (height or frame.height, width or frame.width) == (frame.height, frame.width)
+    if same_size and frame.format.name == "yuv420p" and frame.color_range != ColorRange.JPEG:
         # Straight to RGB, swscale repeats each chroma sample over 2x2 pixels; by way of 4:4:4 it interpolates (+3 dB at 64x64).
         frame = frame.reformat(format="yuv444p", interpolation="BICUBIC")
     array = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="BILINEAR")
