@@ -35,3 +35,9 @@ def code_commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return (commit.stdout.strip() + ("+dirty" if dirty.stdout.strip() else "")) or None
+
+
+def machine(hardware_facts: dict[str, Any]) -> str:
+    """`hardware()` in a few words, for cards and reports."""
+    gpus = "".join(f" + {gpu}" for gpu in hardware_facts["gpus"])
+    return f"{hardware_facts['cpu']}, {hardware_facts['cores']} cores, {hardware_facts['memory_gib']} GiB{gpus}"

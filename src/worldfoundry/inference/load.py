@@ -46,7 +46,7 @@ def load(
     dtype = pick_dtype(dtype) if isinstance(dtype, str) else dtype
     device = pick_device(device) if isinstance(device, str) else device
     if (folder / "model_index.json").is_file():
-        from worldfoundry.inference.world import load_world
+        from worldfoundry.inference.world_folder import load_world
 
         return load_world(folder, dtype=dtype, device=device)
     return load_part(folder, dtype=dtype, device=device)

@@ -1,4 +1,4 @@
-"""The options of the training loop. Each sentence under a field is its `--help`."""
+"""The options of the training loop and of the methods. Each sentence under a field is its `--help`."""
 
 from typing import Literal
 
@@ -56,4 +56,42 @@ class LoopConfig(Config):
     def _one_budget(self) -> "LoopConfig":
         if (self.steps is None) == (self.minutes is None):
             raise ValueError("set exactly one of steps and minutes")
+        return self
+
+
+class TokenizerLossConfig(Config):
+    """Weights of the terms."""
+
+    l1: float = Field(default=1.0, ge=0)
+    """Weight of the mean absolute error (pixels in [-1, 1])."""
+    l2: float = Field(default=4.0, ge=0)
+    """Weight of the mean squared error."""
+    moving: float = Field(default=3.0, ge=0)
+    """Extra weight of pixels that differ from the clip's median over time by more than `moving_threshold`."""
+    moving_threshold: float = Field(default=0.15, gt=0)
+    """Threshold for that, largest over the colour channels, in the [-1, 1] scale."""
+
+
+class DiffusionLossConfig(Config):
+    """Noise levels, prefixes and weights of the diffusion objective."""
+
+    sigma_mean: float = 0.0
+    """Mean of ln sigma (latents have deviation `sigma_data`)."""
+    sigma_std: float = Field(default=1.0, gt=0)
+    """Deviation of ln sigma."""
+    sigma_data: float = Field(default=0.5, gt=0)
+    """Deviation that normalised latents are scaled to."""
+    prefix_weights: tuple[float, ...] = (0.0, 0.15, 0.85)
+    """Relative frequency of 0, 1, 2, … given latent frames."""
+    text_dropout: float = Field(default=0.1, ge=0, le=1)
+    """Share of samples whose text is dropped, so that guidance has an unconditional branch."""
+    change_weight: float = Field(default=2.0, ge=0)
+    """Extra weight where the latent differs from the last given one (saturates at half a deviation)."""
+    uncertainty: bool = False
+    """Weigh noise levels by the network's own uncertainty head."""
+
+    @model_validator(mode="after")
+    def _some_prefix(self) -> "DiffusionLossConfig":
+        if not self.prefix_weights or min(self.prefix_weights) < 0 or sum(self.prefix_weights) <= 0:
+            raise ValueError("prefix_weights must hold at least one positive number and no negative one")
         return self

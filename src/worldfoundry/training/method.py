@@ -19,8 +19,8 @@ class StepOutput:
 class Method(Protocol):
     """An algorithm over one trainable module. `training_step` draws all randomness from `generator` (a CPU generator)."""
 
-    module: nn.Module
-
+    @property
+    def module(self) -> nn.Module: ...
     def training_step(self, batch: Any, generator: torch.Generator) -> StepOutput: ...
     def compile(self) -> None:
         """Compile what pays; called once, before the first step."""

@@ -1,0 +1,32 @@
+"""`worldfoundry convert SRC DST`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from worldfoundry.core.config import Config
+
+
+class ConvertConfig(Config):
+    """Translate a checkpoint (a tokenizer or a diffusion transformer) between layouts; nothing is overwritten."""
+
+    source: tyro.conf.Positional[Path]
+    """A folder in our or diffusers' layout, a folder with `encoder.jit` and `decoder.jit`, or a `.pt` / `.jit` file."""
+    target: tyro.conf.Positional[Path]
+    """The folder to write."""
+    to: Literal["worldfoundry", "diffusers", "original"] = "worldfoundry"
+    """Layout to write."""
+    original: Annotated[Path | None, tyro.conf.arg(name="original-config")] = None
+    """JSON with the original constructor's arguments, for sources in an original layout."""
+
+
+def run(config: ConvertConfig) -> int:
+    from worldfoundry.core.progress import say
+    from worldfoundry.inference.convert import convert
+
+    say(f"wrote {convert(config.source, config.target, to=config.to, original_config=config.original)} ({config.to} layout)")
+    return 0
+
+
+CONFIG = ConvertConfig

@@ -1,0 +1,43 @@
+"""Actions from files: a NumPy array, or the table that stands beside an episode's video.
+
+Axis legend: F frames, A action numbers.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from worldfoundry.core.errors import DataError
+
+
+def read_actions(path: Path) -> np.ndarray:
+    """float32 [F, A] from `.npy`, or from the `action` column of a `.parquet`. Raises DataError that names the file."""
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"The actions file {str(path)!r} does not exist.")
+    actions = _from_parquet(path) if path.suffix == ".parquet" else _from_npy(path)
+    if actions.ndim != 2 or not len(actions) or not np.isfinite(actions).all():
+        raise DataError(
+            f"{str(path)!r} must hold finite numbers [frames, actions], not {actions.dtype} {list(actions.shape)!r}."
+        )
+    return actions.astype(np.float32)
+
+
+def _from_parquet(path: Path) -> np.ndarray:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{str(path)!r} is not a readable parquet file: {error}.") from error
+    if "action" not in table.column_names:
+        raise DataError(f"{str(path)!r} has no column 'action', only {', '.join(table.column_names)}.")
+    return np.array(table["action"].to_pylist(), dtype=np.float64)
+
+
+def _from_npy(path: Path) -> np.ndarray:
+    try:
+        return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
+    except (ValueError, OSError, EOFError) as error:
+        raise DataError(f"{str(path)!r} is not a readable .npy array of numbers: {error}.") from error

@@ -1,0 +1,78 @@
+"""The options of a world: how it samples, and what it was trained on."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from worldfoundry.core.config import Config
+
+
+class SchedulerConfig(Config):
+    """Sampling of an EDM world; the names are those of diffusers' scheduler_config.json."""
+
+    sigma_min: float = Field(default=0.002, gt=0)
+    """Smallest noise level."""
+    sigma_max: float = Field(default=80.0, gt=0)
+    """Noise level at which sampling starts."""
+    sigma_data: float = Field(default=0.5, gt=0)
+    """Deviation of the latents that the network was trained on."""
+    rho: float = Field(default=7.0, gt=0)
+    """Curvature of the Karras schedule."""
+    sampler: Literal["euler", "heun"] = "euler"
+    """Solver of the probability-flow equation."""
+
+
+class WorldDefaults(Config):
+    """What `generate` takes where the request is silent, and what the world was trained on."""
+
+    num_frames: int = Field(default=121, ge=1)
+    """Frames of a generated video, prefix included."""
+    height: int = Field(default=704, ge=1)
+    """Height in pixels."""
+    width: int = Field(default=1280, ge=1)
+    """Width in pixels."""
+    fps: float = Field(default=24.0, gt=0)
+    """Frames per second."""
+    num_prefix_frames: int = Field(default=9, ge=0)
+    """Most frames of an input video that condition."""
+    num_inference_steps: int = Field(default=35, ge=1)
+    """Steps of the sampler."""
+    guidance_scale: float = Field(default=7.0, ge=0)
+    """g of cond + g · (cond − uncond)."""
+    negative_prompt: str = ""
+    """What guidance moves away from."""
+    text_encoder: Literal["minilm", "none"] = "none"
+    """Encoder of prompts; `none` for a world trained without text."""
+    context_rows: int = Field(default=512, ge=1)
+    """Text rows that the network attends to."""
+    action_names: tuple[str, ...] = ()
+    """Numbers of an action, in order; empty for a world without actions."""
+    action_rms: tuple[float, ...] = ()
+    """Root mean square of each over the training data."""
+
+
+class Request(Config):
+    """A resolved request to `generate`: every field has its value. Sizes are those of the output."""
+
+    prompt: str = Field(default="", max_length=10_000)
+    """What should be seen."""
+    negative_prompt: str = Field(default="", max_length=10_000)
+    """What should not be seen (with guidance only)."""
+    num_frames: int = Field(ge=1)
+    """Frames of the output, prefix included."""
+    height: int = Field(ge=1)
+    """Height in pixels."""
+    width: int = Field(ge=1)
+    """Width in pixels."""
+    fps: float = Field(gt=0)
+    """Frames per second."""
+    num_inference_steps: int = Field(ge=1)
+    """Steps of the sampler."""
+    guidance_scale: float = Field(ge=0)
+    """g of cond + g · (cond − uncond); 0 takes the condition alone."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the noise."""
+    num_prefix_frames: int = Field(ge=0)
+    """Most frames of an input that condition."""
+    keep_input: bool = True
+    """Whether the output begins with the input's own pixels."""

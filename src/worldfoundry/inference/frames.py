@@ -1,0 +1,36 @@
+"""From a user's image or video of any size to the prefix that a world conditions on.
+
+Axis legend: T frames, H height, W width, C = 3 (RGB).
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from worldfoundry.core.errors import UsageError
+from worldfoundry.core.video_io import read_media
+from worldfoundry.data.resize import fit
+
+
+def read_prefix(source: str | Path | np.ndarray, num_frames: int, height: int, width: int) -> np.ndarray:
+    """The last `num_frames` frames of an image, a video or an array, resized and centre-cropped: uint8 THWC.
+
+    Raises MediaError for an unreadable file, UsageError for an array that is not uint8 frames.
+    """
+    frames = _as_frames(source) if isinstance(source, np.ndarray) else read_media(Path(source)).frames
+    return fit(frames[-num_frames:], height, width)
+
+
+def conditioning_length(num_frames: int, temporal_compression: int) -> int:
+    """Of n prefix frames the last 1 + tc·⌊(n − 1)/tc⌋ condition."""
+    return 1 + (num_frames - 1) // temporal_compression * temporal_compression
+
+
+def _as_frames(array: np.ndarray) -> np.ndarray:
+    frames = array[None] if array.ndim == 3 else array
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not len(frames):
+        raise UsageError(
+            f"Input frames must be uint8 (T, H, W, 3) or one (H, W, 3) image, not {array.dtype} {array.shape!r}.",
+            "Pass pixels in 0 … 255, RGB, channels last.",
+        )
+    return frames

@@ -1,0 +1,120 @@
+"""The options of the recipes."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from tyro.conf import Positional
+
+from worldfoundry.core.config import Config
+from worldfoundry.inference.config import SchedulerConfig
+from worldfoundry.training.config import DiffusionLossConfig, LoopConfig, OptimConfig, TokenizerLossConfig
+
+
+class WindowConfig(Config):
+    """How training windows are cut from clips."""
+
+    num_frames: int = Field(default=17, ge=1)
+    """Frames of a window: 1 + t·k for a tokenizer that compresses time by t."""
+    height: int = Field(default=64, ge=8)
+    """Height that clips are scaled and centre-cropped to."""
+    width: int = Field(default=64, ge=8)
+    """Width that clips are scaled and centre-cropped to."""
+    stride: int = Field(default=4, ge=1)
+    """Frames between the starts of neighbouring windows of a clip."""
+    held_out_fraction: float = Field(default=0.13, gt=0, lt=1)
+    """Share of the source videos that no training sees."""
+    split_seed: int = Field(default=0, ge=0)
+    """Seed of the choice of held-out sources."""
+    mirror_action: tuple[float, ...] | None = None
+    """Factors on the action that make a left-right mirrored clip valid; setting it adds mirrored windows."""
+
+
+class TrainTokenizerConfig(Config):
+    """Train a video tokenizer on a folder that `worldfoundry curate` wrote."""
+
+    data: Positional[Path]
+    """A clip dataset."""
+    out: Path
+    """Folder of this run; the checkpoint is OUT/tokenizer. The same command resumes."""
+    model: str = "debug-cv4x4x4"
+    """A named tokenizer (the official ones and the debug sizes)."""
+    init: Path | None = None
+    """A checkpoint folder to fine-tune, in place of `model`."""
+    linear_start: bool = True
+    """Begin as the best linear tokenizer where the network allows it, instead of at random."""
+    batch_size: int = Field(default=4, ge=1)
+    """Windows per step."""
+    mirror: bool = True
+    """Mirror half of the batches left to right."""
+    window: WindowConfig = WindowConfig()
+    """How windows are cut."""
+    loss: TokenizerLossConfig = TokenizerLossConfig()
+    """Terms of the loss."""
+    loop: LoopConfig = LoopConfig(minutes=2.0, optim=OptimConfig(lr=1.5e-3, betas=(0.9, 0.95), warmup_steps=50))
+    """The training loop."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:0 or mps."""
+
+
+class TrainDiffusionConfig(Config):
+    """Train a diffusion world model in the latent space of a tokenizer."""
+
+    data: Positional[Path]
+    """A clip dataset."""
+    tokenizer: Path
+    """A tokenizer checkpoint folder."""
+    out: Path
+    """Folder of this run; the world is OUT/world. The same command resumes."""
+    model: str = "nano"
+    """A named size of the diffusion transformer."""
+    patch_spatial: int | None = Field(default=None, ge=1)
+    """Latent rows and columns in one token; None takes the named size's."""
+    actions: Literal["auto", "on", "off"] = "auto"
+    """Whether actions condition; `auto` uses them where clips have them. Clips without actions are then left out."""
+    prefix_context: bool = True
+    """Show the last given latent frame to all frames (an adapter that the official sizes do not have)."""
+    text: Literal["auto", "minilm", "none"] = "auto"
+    """Text encoder for captions; `auto` takes MiniLM if it is at hand or can be fetched, and says so if not."""
+    context_rows: int = Field(default=24, ge=1)
+    """Text rows that the network attends to; longer captions are cut."""
+    batch_size: int = Field(default=16, ge=1)
+    """Windows per step."""
+    window: WindowConfig = WindowConfig()
+    """How windows are cut."""
+    scheduler: SchedulerConfig = SchedulerConfig(sigma_min=0.01, sigma_max=10.0, rho=5.0)
+    """How the trained world samples."""
+    num_inference_steps: int = Field(default=10, ge=1)
+    """The trained world's default number of sampling steps."""
+    loss: DiffusionLossConfig = DiffusionLossConfig(sigma_mean=-0.4, sigma_std=1.3)
+    """Noise levels and weights of the loss."""
+    loop: LoopConfig = LoopConfig(
+        minutes=10.0, ema_decay=0.998, optim=OptimConfig(lr=1e-3, betas=(0.9, 0.98), warmup_steps=100)
+    )
+    """The training loop."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:0 or mps."""
+
+
+class QuickstartConfig(Config):
+    """The whole road on sample footage: curate, tokenize, train, generate, guard, evaluate, with a report.
+
+    About ten minutes on two CPU cores. Everything it writes stays in OUT; the same command resumes.
+    """
+
+    out: Path = Path("quickstart")
+    """Folder for everything: clips, checkpoints, generated videos, results.json, report.html."""
+    minutes: float = Field(default=6.0, gt=0)
+    """Minutes of training in all, on the machine at hand; the rest of the road takes about three more."""
+    data: Path | None = None
+    """Your own folder of videos, in place of the sample footage."""
+    tokenizer_share: float = Field(default=0.2, gt=0, lt=1)
+    """Share of the training minutes for the tokenizer."""
+    text: Literal["auto", "minilm", "none"] = "auto"
+    """Text encoder for captions, as in `train diffusion`."""
+    evaluate_clips: int = Field(default=32, ge=2)
+    """Held-out windows to generate and score."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of training and sampling."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:0 or mps."""

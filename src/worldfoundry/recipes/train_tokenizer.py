@@ -1,0 +1,170 @@
+"""Train a video tokenizer on curated clips, measure it on held-out sources, store latent statistics.
+
+Axis legend: B batch, C latent channels, T latent frames, H W latent rows/columns, F latent frames with own statistics.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from worldfoundry.core.checkpoint import load_component, save_component
+from worldfoundry.core.devices import pick_device
+from worldfoundry.core.errors import UsageError
+from worldfoundry.core.files import write_json
+from worldfoundry.core.progress import say
+from worldfoundry.core.provenance import machine, provenance
+from worldfoundry.data.clips import ClipDataset
+from worldfoundry.data.windows import WindowSampler
+from worldfoundry.recipes.config import TrainTokenizerConfig
+from worldfoundry.recipes.windows import Split, split, spread_windows
+from worldfoundry.tokenizers.build import build_tokenizer
+from worldfoundry.tokenizers.config import named_config
+from worldfoundry.tokenizers.linear_start import can_start_linear, linear_start
+from worldfoundry.tokenizers.tokenizer import Tokenizer
+from worldfoundry.training.loop import TrainResult, train
+from worldfoundry.training.methods.tokenizer import TokenizerMethod, to_float, to_uint8
+
+SAMPLE_WINDOWS = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerRun:
+    """What `train_tokenizer` leaves: the checkpoint folder and what was measured on held-out windows."""
+
+    folder: Path
+    metrics: dict[str, float]
+
+
+class PixelStream:
+    """A WindowSampler as a stream of uint8 tensors."""
+
+    def __init__(self, sampler: WindowSampler) -> None:
+        self.sampler = sampler
+
+    def next_batch(self) -> dict[str, Tensor]:
+        return {"video": torch.from_numpy(np.ascontiguousarray(next(self.sampler)["video"]))}
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.sampler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.sampler.load_state_dict(state)
+
+
+def train_tokenizer(config: TrainTokenizerConfig) -> TokenizerRun:
+    """Train (or resume, or find finished) and export OUT/tokenizer. Raises UsageError or DataError for unfit input."""
+    dataset = ClipDataset(config.data)
+    parts = split(dataset, config.window)
+    device = pick_device(config.device)
+    torch.manual_seed(config.loop.seed)
+    tokenizer = _start(config, dataset, parts).to(device)
+    config.out.mkdir(parents=True, exist_ok=True)
+    config.save(config.out / "config.yaml")
+    method = TokenizerMethod(tokenizer, config.loss, mirror=config.mirror)
+    stream = PixelStream(_sampler(config, dataset, parts))
+    identity = {"recipe": "tokenizer", "config": config.hash(), "data": dataset.hash()}
+    result = train(method, stream, config.loop, config.out, identity=identity, title="tokenizer")
+    result.ema.copy_to(tokenizer)
+    return _export(config, dataset, parts, tokenizer, result)
+
+
+def _start(config: TrainTokenizerConfig, dataset: ClipDataset, parts: Split) -> Tokenizer:
+    if config.init is not None:
+        return load_component(config.init, dtype=torch.float32, expect="tokenizer").requires_grad_(True)
+    named = named_config(config.model)
+    if named.modality != "video":
+        raise UsageError(f"{config.model!r} is an image tokenizer; this recipe trains video tokenizers.", "Use a CV or DV one.")
+    tokenizer = build_tokenizer(named.to_dict())
+    if config.linear_start and can_start_linear(named):
+        share = linear_start(tokenizer, to_float(_sample(config, dataset, parts.train)))
+        say(f"tokenizer: starts as the best linear one, {100 * share:.1f} % of the variance kept")
+    return tokenizer
+
+
+def _sample(config: TrainTokenizerConfig, dataset: ClipDataset, records: list[Any], count: int = SAMPLE_WINDOWS) -> Tensor:
+    return torch.from_numpy(np.stack([w.frames for w in spread_windows(dataset, records, config.window, count)]))
+
+
+def _sampler(config: TrainTokenizerConfig, dataset: ClipDataset, parts: Split) -> WindowSampler:
+    window = config.window
+    return WindowSampler(
+        dataset,
+        parts.train,
+        num_frames=window.num_frames,
+        size=(window.height, window.width),
+        batch_size=config.batch_size,
+        seed=config.loop.seed,
+    )
+
+
+def _export(
+    config: TrainTokenizerConfig, dataset: ClipDataset, parts: Split, tokenizer: Tokenizer, result: TrainResult
+) -> TokenizerRun:
+    tokenizer.set_statistics(*latent_statistics(tokenizer, _sample(config, dataset, parts.train, 128)))
+    metrics = held_out_metrics(tokenizer, _sample(config, dataset, parts.held_out, 64))
+    facts = provenance(
+        recipe="train tokenizer", config=config.to_dict(), data=dataset.hash(), seed=config.loop.seed, steps=result.steps,
+        hours=round(result.seconds / 3600, 4), precision=result.precision, metrics=metrics,
+        held_out_sources=sorted({r.source_id for r in parts.held_out}),
+    )  # fmt: skip
+    folder = config.out / "tokenizer"
+    save_component(folder, tokenizer, kind="tokenizer", provenance=facts, card=_card(config, facts), overwrite=True)
+    write_json(config.out / "metrics.json", metrics)
+    return TokenizerRun(folder=folder, metrics=metrics)
+
+
+@torch.inference_mode()
+def latent_statistics(tokenizer: Tokenizer, video_NTHWC: Tensor, batch_size: int = 8) -> tuple[Tensor, Tensor]:
+    """Mean per channel of the first latent frame and of the later ones, and one shared deviation, each [C, 2] ([C, 1]).
+
+    The deviation is shared so that channels keep their relative size: small ones are fine detail, and standardising them
+    would make the diffusion model spend its effort on noise.
+    """
+    z_BCTHW = torch.cat([encode(tokenizer, video_NTHWC[i : i + batch_size]) for i in range(0, len(video_NTHWC), batch_size)])
+    groups = [z_BCTHW[:, :, :1]] + ([z_BCTHW[:, :, 1:]] if z_BCTHW.shape[2] > 1 else [])
+    mean_CF = torch.stack([group.mean(dim=(0, 2, 3, 4)) for group in groups], dim=1)
+    centred = z_BCTHW - mean_CF[:, [0] + [len(groups) - 1] * (z_BCTHW.shape[2] - 1)][None, :, :, None, None]
+    return mean_CF, centred.std().expand_as(mean_CF).clone()
+
+
+@torch.inference_mode()
+def encode(tokenizer: Tokenizer, video_NTHWC: Tensor) -> Tensor:
+    """uint8 clips → float32 latents on the CPU, not normalised."""
+    device = next(tokenizer.parameters()).device
+    return tokenizer.encode(to_float(video_NTHWC).to(device)).float().cpu()
+
+
+@torch.inference_mode()
+def reconstruct(tokenizer: Tokenizer, video_NTHWC: Tensor, batch_size: int = 8) -> np.ndarray:
+    """uint8 clips → uint8 clips through the tokenizer: the ceiling of any model in its latent space."""
+    parts = []
+    for i in range(0, len(video_NTHWC), batch_size):
+        z = tokenizer.encode(to_float(video_NTHWC[i : i + batch_size]).to(next(tokenizer.parameters()).device))
+        parts.append(to_uint8(tokenizer.decode(z)).cpu().numpy())
+    return np.concatenate(parts)
+
+
+def held_out_metrics(tokenizer: Tokenizer, video_NTHWC: Tensor) -> dict[str, float]:
+    """Pooled PSNR in dB over held-out windows (squared errors of all pixels averaged first)."""
+    error = reconstruct(tokenizer, video_NTHWC).astype(np.float32) - video_NTHWC.numpy().astype(np.float32)
+    psnr = 20 * np.log10(255) - 10 * np.log10(max(float(np.square(error).mean()), 1e-12))
+    return {"held_out_psnr_db": round(float(psnr), 3), "held_out_windows": len(video_NTHWC)}
+
+
+def _card(config: TrainTokenizerConfig, facts: dict[str, Any]) -> str:
+    metrics, name = facts["metrics"], config.init or config.model
+    return f"""---
+library_name: worldfoundry
+tags: [video-tokenizer]
+---
+
+# A video tokenizer ({name})
+
+Trained for {facts["steps"]} steps ({facts["hours"]} h) on {machine(facts["hardware"])}.
+Held-out PSNR {metrics["held_out_psnr_db"]} dB over {metrics["held_out_windows"]} windows of unseen sources.
+It knows the pictures that it was trained on and little else. Recipe, data hash and seed: `provenance.json`.
+"""

@@ -1,0 +1,94 @@
+"""Training windows from a clip dataset: which sources are held out, and every window's frames, actions and caption.
+
+Axis legend: T frames, H height, W width, C = 3 (RGB), A action numbers, N windows.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from worldfoundry.core.errors import DataError
+from worldfoundry.data.clips import ClipDataset, ClipRecord, split_records
+from worldfoundry.data.resize import fit
+from worldfoundry.recipes.config import WindowConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """One window of a clip. `frames` are uint8 [T, H, W, 3]; `actions` float32 [T, A] or None."""
+
+    record: ClipRecord
+    start: int
+    frames: np.ndarray
+    actions: np.ndarray | None
+    mirrored: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.record.key}-{self.start:05d}{'m' if self.mirrored else ''}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Records for training and records that no training sees (other sources), long enough for a window."""
+
+    train: list[ClipRecord]
+    held_out: list[ClipRecord]
+    skipped: int
+
+
+def split(dataset: ClipDataset, config: WindowConfig, *, need_actions: bool = False) -> Split:
+    """Leave out clips that are shorter than a window or lack needed actions, then hold sources out.
+
+    Raises DataError if nothing long enough is left.
+    """
+    usable = [r for r in dataset.records if r.num_frames >= config.num_frames and (r.has_actions or not need_actions)]
+    if not usable:
+        longest = max((r.num_frames for r in dataset.records), default=0)
+        raise DataError(
+            f"None of the {len(dataset.records)} clips has {config.num_frames} frames (the longest has {longest})"
+            + (" and actions." if need_actions else "."),
+            "Lower --window.num-frames, or curate longer videos.",
+        )
+    train, held_out = split_records(usable, config.held_out_fraction, config.split_seed)
+    return Split(train=train, held_out=held_out, skipped=len(dataset.records) - len(usable))
+
+
+def iter_windows(dataset: ClipDataset, records: list[ClipRecord], config: WindowConfig) -> Iterator[list[Window]]:
+    """The windows of one clip after another, `stride` frames apart, with mirrored copies where the config allows them."""
+    for record in records:
+        frames = fit(dataset.video(record), config.height, config.width)
+        actions = dataset.actions(record)
+        starts = range(0, len(frames) - config.num_frames + 1, config.stride)
+        windows = [cut(record, frames, actions, start, config.num_frames) for start in starts]
+        if config.mirror_action is not None and actions is not None:
+            windows += [mirror(window, config.mirror_action) for window in windows]
+        yield windows
+
+
+def spread_windows(dataset: ClipDataset, records: list[ClipRecord], config: WindowConfig, count: int) -> list[Window]:
+    """`count` windows spread evenly over clips and over each clip's length (for evaluation; never mirrored)."""
+    chosen = []
+    per_clip = -(-count // len(records))
+    for record in records:
+        frames, actions = fit(dataset.video(record), config.height, config.width), dataset.actions(record)
+        last = len(frames) - config.num_frames
+        starts = sorted({round(s) for s in np.linspace(0, last, per_clip)} if per_clip > 1 else {last // 2})
+        chosen += [cut(record, frames, actions, start, config.num_frames) for start in starts]
+    keep = np.linspace(0, len(chosen) - 1, min(count, len(chosen))).round().astype(int)
+    return [chosen[i] for i in keep]
+
+
+def cut(record: ClipRecord, frames: np.ndarray, actions: np.ndarray | None, start: int, num_frames: int) -> Window:
+    """One window of decoded frames."""
+    span = slice(start, start + num_frames)
+    return Window(record=record, start=start, frames=frames[span], actions=None if actions is None else actions[span])
+
+
+def mirror(window: Window, factors: tuple[float, ...]) -> Window:
+    """The left-right mirrored window, its actions multiplied by `factors`."""
+    if window.actions is None or window.actions.shape[1] != len(factors):
+        raise DataError(f"mirror_action has {len(factors)} factors, which does not fit the actions of {window.name!r}.")
+    actions = window.actions * np.asarray(factors, np.float32)
+    return Window(record=window.record, start=window.start, frames=window.frames[:, :, ::-1], actions=actions, mirrored=True)
