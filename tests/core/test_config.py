@@ -64,7 +64,13 @@ def test_flags_file_and_dictionary_give_the_same_config(tmp_path):
     by_flags = parse(
         "in", "--out", "o", "--optim.lr", "0.5", "--optim.betas", "0.1", "0.2", "--optim.fused", "--sizes", "3", "--json"
     )
-    values = {"source": "in", "out": "o", "optim": {"lr": 0.5, "betas": [0.1, 0.2], "fused": True}, "sizes": [3], "as_json": True}
+    values = {
+        "source": "in",
+        "out": "o",
+        "optim": {"lr": 0.5, "betas": [0.1, 0.2], "fused": True},
+        "sizes": [3],
+        "as_json": True,
+    }
     assert by_flags == Run.from_dict(values)
     by_flags.save(tmp_path / "run.yaml")
     assert parse("--config", str(tmp_path / "run.yaml")) == by_flags == Run.from_yaml(tmp_path / "run.yaml")
@@ -72,7 +78,9 @@ def test_flags_file_and_dictionary_give_the_same_config(tmp_path):
 
 
 @settings(max_examples=30, deadline=None)
-@given(lr=st.floats(1e-30, 1.0), name=st.none() | st.text(max_size=20), sizes=st.lists(st.integers(-(10**12), 10**12), max_size=4))
+@given(
+    lr=st.floats(1e-30, 1.0), name=st.none() | st.text(max_size=20), sizes=st.lists(st.integers(-(10**12), 10**12), max_size=4)
+)
 def test_yaml_keeps_every_value(tmp_path_factory, lr, name, sizes):
     path = tmp_path_factory.mktemp("yaml") / "c.yaml"
     config = Run(source=Path("a"), out=Path("b"), optim=Optim(lr=lr), name=name, sizes=tuple(sizes))

@@ -117,13 +117,14 @@ def iter_frames(
 
     Time counts from the stream's first timestamp (frames of a stream without timestamps are spaced by its frame rate).
     `size` = (height, width) scales while decoding (bilinear).
-    Raises MediaError code TRUNCATED or DECODE_ERROR when decoding breaks off; frames already yielded stay good.
+    Raises MediaError code TRUNCATED or DECODE_ERROR when decoding breaks off, and TRUNCATED when a file that is read to
+    its end lacks more than half a second and a tenth of what its header promises; frames already yielded stay good.
     """
     with open_video(path) as (container, stream):
         zero = stream.start_time or 0
         if start_s > 0 and (stream.duration or container.duration):
             _seek(container, stream, zero + int(start_s / stream.time_base), path)
-        rate = float(stream.average_rate or stream.guessed_rate or 24)
+        rate, time = float(stream.average_rate or stream.guessed_rate or 24), 0.0
         for i, frame in enumerate(_decode(container, stream, path)):
             time = i / rate if frame.pts is None else float((frame.pts - zero) * frame.time_base)
             if time < start_s - 1e-6:
@@ -131,6 +132,9 @@ def iter_frames(
             if end_s is not None and time >= end_s - 1e-6:
                 return
             yield time, _to_rgb(frame, size)
+        promised = float(stream.duration * stream.time_base) if stream.duration and end_s is None else 0.0
+        if promised - time - 1 / rate > max(0.5, promised / 10):
+            raise MediaError("TRUNCATED", f"{_name(path)} ends after {time:.1f} s of {promised:.1f} s.")
 
 
 def read_video(
