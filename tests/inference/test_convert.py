@@ -1,0 +1,141 @@
+"""Layouts: every way there and back leaves the numbers untouched."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import worldfoundry as wf
+from worldfoundry.core.checkpoint import save_component
+from worldfoundry.core.errors import CheckpointError, UsageError
+from worldfoundry.diffusion.config import DiTConfig
+from worldfoundry.diffusion.dit import DiT
+from worldfoundry.inference.convert import convert, read_original
+from worldfoundry.tokenizers.build import build_tokenizer
+from worldfoundry.tokenizers.config import TokenizerConfig
+
+
+def tokenizer():
+    torch.manual_seed(0)
+    small = TokenizerConfig(channels=4, z_channels=6, latent_channels=6, num_res_blocks=1)
+    return build_tokenizer(small.to_dict()).eval()
+
+
+def dit():
+    net = DiT(
+        DiTConfig(in_channels=4, out_channels=4, model_channels=32, num_blocks=1, num_heads=2, max_frames=8, max_h=16, max_w=16)
+    )
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(parameter.numel()))
+    return net.eval()
+
+
+COMPONENTS = {"tokenizer": tokenizer, "dit": dit}
+
+
+def saved(tmp_path, kind):
+    component = COMPONENTS[kind]()
+    return component, save_component(tmp_path / "ours", component, kind=kind, provenance={})
+
+
+def equal(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("kind", COMPONENTS)
+def test_to_diffusers_and_back(tmp_path, kind):
+    component, ours = saved(tmp_path, kind)
+    theirs = convert(ours, tmp_path / "diffusers", to="diffusers")
+    assert "_class_name" in json.loads((theirs / "config.json").read_text())
+    again = wf.load(convert(theirs, tmp_path / "again"))
+    assert equal(again.state_dict(), component.state_dict())
+    assert equal(wf.load(theirs).state_dict(), component.state_dict())
+
+
+@pytest.mark.parametrize("kind", COMPONENTS)
+def test_to_original_and_back(tmp_path, kind):
+    component, ours = saved(tmp_path, kind)
+    original = convert(ours, tmp_path / "original", to="original")
+    assert {p.name for p in original.iterdir()} == {"model.pt", "original.json"}
+    again = convert(original / "model.pt", tmp_path / "again", original_config=original / "original.json")
+    assert equal(wf.load(again).state_dict(), component.state_dict())
+
+
+class Holder(torch.nn.Module):
+    """Carries tensors under dotted names through TorchScript."""
+
+    def __init__(self, state):
+        super().__init__()
+        for name, tensor in state.items():
+            *path, leaf = name.split(".")
+            module = self
+            for part in path:
+                if not hasattr(module, part):
+                    module.add_module(part, torch.nn.Module())
+                module = getattr(module, part)
+            module.register_buffer(leaf, tensor)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+def test_encoder_and_decoder_jit(tmp_path):
+    component, ours = saved(tmp_path, "tokenizer")
+    original = convert(ours, tmp_path / "original", to="original")
+    state = torch.load(original / "model.pt", weights_only=True)
+    jit = tmp_path / "jit"
+    jit.mkdir()
+    for part, prefixes in (("encoder", ("encoder.", "quant_conv.")), ("decoder", ("decoder.", "post_quant_conv."))):
+        held = Holder({k: v for k, v in state.items() if k.startswith(prefixes)})
+        torch.jit.script(held).save(str(jit / f"{part}.jit"))
+    again = convert(jit, tmp_path / "again", original_config=original / "original.json")
+    assert equal(wf.load(again).state_dict(), component.state_dict())
+
+
+def test_what_cannot_be_read(tmp_path):
+    (tmp_path / "bad.pt").write_bytes(b"not a checkpoint")
+    (tmp_path / "bad.jit").write_bytes(b"not TorchScript")
+    for name in ("bad.pt", "bad.jit"):
+        with pytest.raises(CheckpointError, match="cannot be read"):
+            read_original(tmp_path / name)
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        convert(tmp_path / "absent", tmp_path / "out")
+    torch.save({"something": torch.zeros(1)}, tmp_path / "other.pt")
+    with pytest.raises(UsageError, match="does not say how"):
+        convert(tmp_path / "other.pt", tmp_path / "out")
+    (tmp_path / "original.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="no known original checkpoint"):
+        convert(tmp_path / "other.pt", tmp_path / "out", original_config=tmp_path / "original.json")
+
+
+def test_a_pickle_with_code_is_not_run(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (print, ("run",))
+
+    torch.save({"x": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(CheckpointError, match="cannot be read safely"):
+        read_original(tmp_path / "evil.pt")
+
+
+def test_an_existing_target_is_left_alone(tmp_path):
+    _, ours = saved(tmp_path, "dit")
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(UsageError, match="already exists"):
+        convert(ours, tmp_path / "taken", to="diffusers")
+
+
+def test_from_original_names_its_kinds():
+    with pytest.raises(UsageError, match="Did you mean 'tokenizer'"):
+        wf.from_original("tokeniser", {}, {})
+
+
+def test_damaged_weights_are_named(tmp_path):
+    component, ours = saved(tmp_path, "dit")
+    state = dict(component.state_dict())
+    name = next(iter(state))
+    state[name] = state[name] * float("nan")
+    save_file(state, ours / "model.safetensors")
+    with pytest.raises(CheckpointError, match=f"{name} holds NaN"):
+        wf.load(ours)

@@ -1,0 +1,214 @@
+"""A world with random weights: the request is honoured to the letter whatever the weights are."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import worldfoundry as wf
+from worldfoundry.conditioning.text import NullTextEncoder
+from worldfoundry.core.contracts import Verdict
+from worldfoundry.core.errors import BlockedError, CheckpointError, ConfigError, GuardUnavailable, MediaError, UsageError
+from worldfoundry.core.video_io import read_metadata, read_video, write_video
+from worldfoundry.diffusion.config import DiTConfig
+from worldfoundry.diffusion.dit import DiT
+from worldfoundry.inference.config import SchedulerConfig, WorldDefaults
+from worldfoundry.inference.frames import conditioning_length, read_prefix
+from worldfoundry.inference.world import DiffusionWorld
+from worldfoundry.inference.world_folder import save_world
+from worldfoundry.tokenizers.build import build_tokenizer
+from worldfoundry.tokenizers.config import named_config
+
+ACTIONS = ("vx", "vy")
+
+
+def make_world(**changes):
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer(named_config("debug").to_dict()).eval().requires_grad_(False)
+    dit = DiTConfig(
+        in_channels=4, out_channels=4, model_channels=32, num_blocks=1, num_heads=2, crossattn_emb_channels=16, adaln_lora_dim=4,
+        max_frames=8, max_h=16, max_w=16, condition_mask=True, action_dim=2 * 4 * 2, prefix_context=True,
+    )  # fmt: skip
+    network = DiT(dit).eval().requires_grad_(False)
+    for parameter in network.parameters():  # nothing stays at zero, so that every condition matters
+        parameter.copy_(torch.randn(parameter.shape) * 0.2)
+    defaults = WorldDefaults(
+        num_frames=9, height=32, width=32, fps=12, num_prefix_frames=5, num_inference_steps=2, guidance_scale=0.0,
+        context_rows=3, action_names=ACTIONS, action_rms=(1.0, 2.0),
+    ).replace(**changes)  # fmt: skip
+    return DiffusionWorld(network, tokenizer, SchedulerConfig(), defaults, encoder=NullTextEncoder(16, 3))
+
+
+@pytest.fixture(scope="module")
+def world():
+    return make_world()
+
+
+def frames(count, height=32, width=32, seed=0):
+    smooth = np.random.default_rng(seed).integers(60, 190, (count, 1, 1, 3)) + np.arange(width)[None, None, :, None]
+    return np.broadcast_to(smooth, (count, height, width, 3)).astype(np.uint8)
+
+
+def test_shape_fps_and_the_users_own_pixels(world):
+    clip = world.generate(input=frames(5), num_frames=7, seed=3)
+    assert clip.frames.shape == (7, 32, 32, 3)
+    assert clip.frames.dtype == np.uint8
+    assert clip.fps == 12
+    assert np.array_equal(clip.frames[:5], frames(5))
+
+
+def test_without_keep_input_the_prefix_is_its_reconstruction(world):
+    clip = world.generate(input=frames(5), keep_input=False)
+    x = torch.from_numpy(frames(5).copy()).movedim(-1, 0)[None].float() / 127.5 - 1
+    z = world.tokenizer.encode(x)
+    whole = torch.cat([z, torch.zeros_like(z[:, :, :1])], dim=2)
+    want = world.tokenizer.decode(whole)[0, :, :5].clamp(-1, 1).add(1).mul(127.5).round().movedim(0, -1)
+    assert np.abs(clip.frames[:5].astype(int) - want.numpy().astype(int)).max() <= 1
+
+
+def test_same_seed_same_video_other_seed_other_video(world):
+    one, two, three = (world.generate(input=frames(5), seed=s).frames for s in (1, 1, 2))
+    assert np.array_equal(one, two)
+    assert not np.array_equal(one, three)
+
+
+def test_actions_matter_and_zeros_are_the_default(world):
+    moved = world.generate(input=frames(5), actions=np.ones((8, 2), np.float32)).frames
+    zero = world.generate(input=frames(5), actions=np.zeros((8, 2), np.float32)).frames
+    none = world.generate(input=frames(5)).frames
+    assert np.array_equal(zero, none)
+    assert not np.array_equal(zero, moved)
+
+
+def test_the_last_actions_beyond_the_clip_do_not_matter(world):
+    actions = np.ones((20, 2), np.float32)
+    actions[8:] = 7
+    assert np.array_equal(
+        world.generate(input=frames(5), actions=actions).frames, world.generate(input=frames(5), actions=actions[:8]).frames
+    )
+
+
+def test_a_batch_equals_its_samples(world):
+    request = world.resolve(seed=4)
+    actions = np.random.default_rng(0).standard_normal((2, 9, 2)).astype(np.float32)
+    both = world.sample(request, [frames(5, seed=1), frames(5, seed=2)], actions)
+    second = world.sample(world.resolve(seed=5), [frames(5, seed=2)], actions[1:])
+    assert np.abs(both[1].astype(int) - second[0].astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize(("height", "width", "count"), [(32, 32, 1), (48, 40, 6), (33, 47, 9), (16, 64, 12)])
+def test_any_size_and_length(world, height, width, count):
+    request = world.resolve(height=height, width=width, num_frames=count + 1)
+    clips = world.sample(request, [read_prefix(frames(1, 50, 70), 1, height, width)], None)
+    assert clips.shape == (1, count + 1, height, width, 3)
+
+
+def test_of_n_prefix_frames_the_last_that_fit_condition():
+    assert [conditioning_length(n, 4) for n in (1, 2, 4, 5, 8, 9)] == [1, 1, 1, 5, 5, 9]
+    assert len(read_prefix(frames(9), 3, 32, 32)) == 3
+
+
+def test_image_files_of_any_size_and_videos(world, tmp_path):
+    from PIL import Image
+
+    Image.fromarray(frames(1, 50, 90)[0]).save(tmp_path / "first.png")
+    video = write_video(tmp_path / "in.mp4", frames(20, 40, 64), 24)
+    assert world.generate(input=tmp_path / "first.png", num_frames=5).frames.shape == (5, 32, 32, 3)
+    clip = world.generate(input=str(video))
+    last = read_video(video).frames[-5:, 4:-4, 16:-16]
+    assert np.abs(clip.frames[:5].astype(int) - read_prefix(str(video), 5, 32, 32).astype(int)).max() == 0
+    assert last.shape[0] == 5
+
+
+def test_saved_with_seed_and_config(world, tmp_path):
+    path = world.generate(input=frames(5), seed=11).save(tmp_path / "out.mp4")
+    sidecar = json.loads(path.with_suffix(".json").read_text())
+    assert sidecar["seed"] == 11
+    assert sidecar["config"]["num_inference_steps"] == 2
+    assert [v["status"] for v in sidecar["verdicts"]] == ["safe", "safe"]
+    assert read_metadata(path)["seed"] == "11"
+    assert read_video(path).frames.shape == (9, 32, 32, 3)
+
+
+def test_callback_sees_every_step(world):
+    seen = []
+    world.generate(input=frames(5), num_inference_steps=3, callback_on_step_end=lambda i, n, x0: seen.append((i, n, x0.shape)))
+    assert [row[:2] for row in seen] == [(0, 3), (1, 3), (2, 3)]
+    assert seen[0][2] == (1, 4, 3, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("request_", "error", "words"),
+    [
+        ({"num_frames": 0}, ConfigError, "num_frames"),
+        ({"guidance_scale": -1.0}, ConfigError, "guidance_scale"),
+        ({"num_inference_steps": 0}, ConfigError, "num_inference_steps"),
+        ({"prompt": "a robot"}, UsageError, "without text"),
+        ({"num_frames": 5, "input": frames(5)}, UsageError, "The prefix has 5 frames"),
+        ({"actions": np.ones((3, 2))}, UsageError, "need 8 actions"),
+        ({"actions": np.ones((9, 3))}, UsageError, r"\[frames, 2\] \(vx, vy\)"),
+        ({"actions": np.full((9, 2), np.nan)}, UsageError, "finite"),
+        ({"camera": "forward"}, UsageError, "no camera"),
+        ({"input": np.zeros((5, 32, 32, 3))}, UsageError, "uint8"),
+        ({"input": "absent.png"}, MediaError, "does not exist"),
+    ],
+)
+def test_requests_that_cannot_be_met(world, request_, error, words):
+    with pytest.raises(error, match=words):
+        world.generate(**request_)
+
+
+class Says:
+    """A guard that always answers the same."""
+
+    def __init__(self, takes, answer):
+        self.name, self.takes, self.answer = "says", takes, answer
+
+    def check(self, item):
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (Verdict(status="unsafe", guard="says", reason="no"), BlockedError),
+        (Verdict(status="error", guard="says"), GuardUnavailable),
+        (RuntimeError("broken"), GuardUnavailable),
+        (None, GuardUnavailable),
+    ],
+)
+def test_guards_stand_before_and_after(answer, error):
+    world = make_world()
+    world.guardrails.video = (Says("video", answer),)
+    with pytest.raises(error):
+        world.generate()
+
+
+def test_a_world_folder_round_trips(world, tmp_path):
+    folder = save_world(tmp_path / "world", world, provenance={"recipe": "test"}, card="# card\n")
+    again = wf.load(folder)
+    again._encoder = world._encoder
+    assert again.provenance["recipe"] == "test"
+    assert np.array_equal(again.generate(input=frames(5)).frames, world.generate(input=frames(5)).frames)
+    assert wf.load(folder / "vae").config == world.tokenizer.config
+    assert not list(folder.rglob("*.pt"))
+    assert not list(folder.rglob("*.bin"))
+
+
+def test_a_world_that_lacks_a_part_says_which(world, tmp_path):
+    import shutil
+
+    folder = save_world(tmp_path / "world", world, provenance={}, card="")
+    shutil.rmtree(folder / "vae")
+    with pytest.raises(CheckpointError, match="lacks its part 'vae'"):
+        wf.load(folder)
+
+
+def test_load_says_what_is_not_a_checkpoint(tmp_path):
+    with pytest.raises(CheckpointError, match="no checkpoint folder 'nowhere'"):
+        wf.load("nowhere")
+    with pytest.raises(CheckpointError, match=r"no config\.json"):
+        wf.load(tmp_path)
