@@ -143,7 +143,7 @@ def run_guard(guard: Guard, item: Any, timeout_s: float) -> Verdict:
     def look() -> None:
         try:
             answers.append(guard.check(item))
-        except Exception as error:  # noqa: BLE001  # whatever it is, it must block, not pass
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever it is, it must block, not pass
             answers.append(_failed(name, f"the guard failed with {type(error).__name__}: {error}", "Run again with --debug."))
 
     thread = threading.Thread(target=look, name=f"guard-{name}", daemon=True)
