@@ -26,15 +26,16 @@ BLOCK_COLOURS = {"green": (0.10, 0.80, 0.10, 1.0), "blue": (0.10, 0.25, 0.95, 1.
 
 REACH, REACH_SUM = 1.03, 1.7  # the rod's centre stays where |x|, |y| < REACH and |x| + |y| < REACH_SUM: always in view
 RAIL = 0.86  # inner face of the rails
-BLOCK_HALF = 0.3
+BLOCK_HALF, CORNER = 0.3, 0.28
 SUBSTEPS = 16
 SPEED = (1.6, 3.0)  # of a command, m/s: about 2.5 to 5 pixels a frame at 64 pixels
 BLOCK_SHARE, STILL_SHARE = 0.65, 0.06
 CLEARANCE = 0.62  # centre to centre, a rod passes a block at any yaw
 
 # Checks are 0.5 wide and meet at the plane's centre, which is shifted by half a check: x = 0 runs through the middle of one.
-# The rails touch only the block (bit 1). The rod touches only the block (bit 2), through a sphere that is not drawn: sphere
-# against box is solved in closed form, cylinder against box by an iteration that is not exactly symmetric.
+# What is drawn and what collides differ, so that every contact is solved in closed form and the physics is exactly symmetric
+# (box against box and cylinder against box are not): the rod touches the block as a sphere (bit 2), and the block touches the
+# inner faces of the rails, which are planes, with a small sphere in each corner (bit 1).
 SCENE = f"""
 <mujoco model="pusher">
   <option timestep="{1 / FPS / SUBSTEPS:.12f}" gravity="0 0 0"/>
@@ -48,16 +49,22 @@ SCENE = f"""
     <material name="checks" texture="checks" texrepeat="6 6"/>
   </asset>
   <default>
-    <default class="rail"><geom type="box" rgba=".36 .25 .17 1" contype="1" conaffinity="1" friction=".2"/></default>
+    <default class="rail"><geom type="box" rgba=".36 .25 .17 1" contype="0" conaffinity="0"/></default>
+    <default class="face"><geom type="plane" size="1 1 .1" group="4" contype="1" conaffinity="1"/></default>
+    <default class="corner"><geom type="sphere" size=".02" mass="0" group="4" contype="1" conaffinity="1" friction=".2"/></default>
   </default>
   <worldbody>
     <light pos="0 -.5 4" dir="0 .25 -1" directional="true" castshadow="false" diffuse=".35 .35 .35"/>
-    <camera name="fixed" pos="0 -2.2 4.35" xyaxes="1 0 0 0 .9063 .4226" fovy="31.4"/>
+    <camera name="fixed" pos="0 -2.2 4.35" xyaxes="1 0 0 0 .9063 .4226" fovy="32.4"/>
     <geom type="plane" pos=".25 .25 0" size="3 3 .1" material="checks" contype="0" conaffinity="0"/>
     <geom class="rail" size="{RAIL + 0.08} .04 .04" pos="0 {RAIL + 0.04} .04"/>
     <geom class="rail" size="{RAIL + 0.08} .04 .04" pos="0 {-RAIL - 0.04} .04"/>
     <geom class="rail" size=".04 {RAIL} .04" pos="{RAIL + 0.04} 0 .04"/>
     <geom class="rail" size=".04 {RAIL} .04" pos="{-RAIL - 0.04} 0 .04"/>
+    <geom class="face" pos="{RAIL} 0 0" zaxis="-1 0 0"/>
+    <geom class="face" pos="{-RAIL} 0 0" zaxis="1 0 0"/>
+    <geom class="face" pos="0 {RAIL} 0" zaxis="0 -1 0"/>
+    <geom class="face" pos="0 {-RAIL} 0" zaxis="0 1 0"/>
     <body name="pusher" pos="0 0 .25">
       <joint name="pusher_x" type="slide" axis="1 0 0"/>
       <joint name="pusher_y" type="slide" axis="0 1 0"/>
@@ -68,7 +75,11 @@ SCENE = f"""
       <joint type="slide" axis="1 0 0" damping="3" frictionloss=".6"/>
       <joint type="slide" axis="0 1 0" damping="3" frictionloss=".6"/>
       <joint type="hinge" axis="0 0 1" damping=".12" frictionloss=".04"/>
-      <geom name="block" type="box" size="{BLOCK_HALF} {BLOCK_HALF} .16" mass=".4" friction=".3" contype="3" conaffinity="3"/>
+      <geom name="block" type="box" size="{BLOCK_HALF} {BLOCK_HALF} .16" mass=".4" friction=".3" contype="2" conaffinity="2"/>
+      <geom class="corner" pos="{CORNER} {CORNER} 0"/>
+      <geom class="corner" pos="{CORNER} {-CORNER} 0"/>
+      <geom class="corner" pos="{-CORNER} {CORNER} 0"/>
+      <geom class="corner" pos="{-CORNER} {-CORNER} 0"/>
     </body>
   </worldbody>
   <actuator>

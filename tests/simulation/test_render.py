@@ -1,0 +1,42 @@
+"""Rendering without a screen: what is missing is said in one line."""
+
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+
+from worldfoundry.core.errors import MissingExtraError
+from worldfoundry.simulation.render import load_mujoco
+
+
+def test_without_the_package_the_pip_line_is_named(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"worldfoundry\[sim\]"):
+        load_mujoco()
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize(
+    "environment",
+    [{"MUJOCO_GL": "egl", "PYOPENGL_PLATFORM": "glx"}, {"MUJOCO_GL": "nonsense"}, {"MUJOCO_GL": "disable"}],
+    ids=lambda e: "-".join(e.values()),
+)
+def test_without_opengl_the_packages_are_named(opengl, environment):
+    code = (
+        "from worldfoundry.core.errors import UsageError\n"
+        "from worldfoundry.simulation.pusher import open_pusher_world\n"
+        "try:\n"
+        "    open_pusher_world(16).__enter__()\n"
+        "except UsageError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    assert "MuJoCo cannot render here" in done.stdout, done.stderr
+    assert "apt-get install -y libegl1" in done.stdout
+
+
+@pytest.mark.sim
+def test_the_renderer_has_a_name(world):
+    assert world.renderer_name
+    assert world.renderer_name != "unknown"
