@@ -26,7 +26,7 @@ def test_log_ticks_are_powers_of_ten_or_one_two_five():
 
 
 def drawn(svg):
-    return [tuple(map(float, point.split(","))) for point in re.search(r'points="([^"]*)"', svg).group(1).split()]
+    return [tuple(map(float, point.split(","))) for point in re.findall(r'points="([^"]*)"', svg)[0].split()]
 
 
 def test_points_lie_where_the_axes_say():

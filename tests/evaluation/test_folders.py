@@ -106,5 +106,6 @@ def test_a_damaged_file_is_named(folders):
 
 
 def test_frames_are_matched_exactly(folders):
-    pairs = read_pairs(*folders, 2)
+    made, true = folders
+    pairs = read_pairs(made, true, 2)
     np.testing.assert_array_equal(pairs.reference, pairs.generated)

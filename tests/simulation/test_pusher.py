@@ -50,8 +50,8 @@ def test_replaying_the_stored_actions_gives_the_episode_again(world, episodes):
 @pytest.mark.parametrize("index", range(3))
 def test_the_mirrored_world_is_the_mirrored_picture(world, episodes, index):
     start, episode = draw_start(np.random.default_rng((5, index))), episodes[index]
-    mirrored = rollout(world, start.mirrored(), replay(episode.actions * np.float32(MIRROR_ACTION)), 60)
-    np.testing.assert_array_equal(mirrored.states * np.float32(MIRROR_STATE), episode.states[:60])
+    mirrored = rollout(world, start.mirrored(), replay(episode.actions * np.array(MIRROR_ACTION, np.float32)), 60)
+    np.testing.assert_array_equal(mirrored.states * np.array(MIRROR_STATE, np.float32), episode.states[:60])
     difference = np.abs(mirrored.frames[:, :, ::-1].astype(int) - episode.frames[:60])
     # Multisampling is not symmetric, so outlines differ; nothing else may.
     assert difference.mean() < 0.6
@@ -65,7 +65,7 @@ def test_an_unhindered_rod_goes_where_it_is_told(world):
     episode = rollout(world, ALONE, lambda _state: velocity, 8)
     moved = (episode.states[7, :2] - episode.states[1, :2]) * FPS / 6
     np.testing.assert_allclose(moved, velocity, atol=0.02)
-    np.testing.assert_array_equal(episode.states[:, 2:], np.tile(np.float32(ALONE.state[2:]), (8, 1)))
+    np.testing.assert_array_equal(episode.states[:, 2:], np.tile(np.array(ALONE.state[2:], np.float32), (8, 1)))
 
 
 def test_without_commands_nothing_moves(world):
