@@ -60,7 +60,7 @@ def test_ordinary_writing_is_left_alone(text):
 
 
 def test_phrases_end_at_punctuation():
-    assert tokens("stop, look: go! the man's 3.5 mm bolt.") == "stop . look . go . the man 3 5 mm bolt .".split()
+    assert " ".join(tokens("stop, look: go! the man's 3.5 mm bolt.")) == "stop . look . go . the man 3 5 mm bolt ."
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def test_safe_passes_and_unsafe_is_blocked_with_what_was_found():
 def test_no_guard_configured_blocks_and_says_how_to_mend_it():
     policy = GuardPolicy(text_guards=(), video_guards=())
     for enforce in (lambda g: g.enforce_text("a cube"), lambda g: g.enforce_video(FRAMES, 24)):
-        with pytest.raises(GuardUnavailable, match="no (text|video) guard is configured") as error:
+        with pytest.raises(GuardUnavailable, match=r"no (text|video) guard is configured") as error:
             enforce(Guardrails.from_policy(policy))
         assert "action to off with a reason" in error.value.hint
 

@@ -54,6 +54,7 @@ def run(config: DoctorConfig) -> int:
         print(f"{'ok ' if finding.ok else ' - '} {finding.name:<16}{finding.value}")
         if finding.fix:
             print(f"    {'':<16}get it: {finding.fix}")
+    print("\nLines marked - lack something that some commands want. `worldfoundry quickstart` needs no extra and no model.")
     return 0
 
 
@@ -63,7 +64,7 @@ CONFIG = DoctorConfig
 def examine(*, measure: bool) -> list[Finding]:
     """Every finding, in the order of the report. A check that breaks becomes a finding itself."""
     checks: list[Callable[[], Iterable[Finding]]] = [python, torch_build, gpus, cpu, memory, disk, video, simulator, extras]
-    checks += [torchvision, caches]
+    checks += [torchvision, models, caches]
     if measure:
         checks.insert(4, matrix_rates)
     return [finding for check in checks for finding in _guarded(check)]
@@ -205,6 +206,18 @@ def torchvision() -> list[Finding]:
     works = done is not None and done.returncode == 0
     value = "installed and importable" if works else "installed, but broken beside this torch: transformers will fail to import"
     return [Finding(name="torchvision", value=value, ok=works, fix="" if works else "pip uninstall torchvision")]
+
+
+def models() -> list[Finding]:
+    """Other people's weights that commands fetch on first use."""
+    from worldfoundry.core.model_store import MODELS, is_fetched
+
+    return [_model(name, is_fetched(name), f"{entry.description}, {entry.size_mb:g} MB") for name, entry in MODELS.items()]
+
+
+def _model(name: str, here: bool, what: str) -> Finding:
+    fix = "" if here else f"worldfoundry models get {name}"
+    return Finding(name=f"model {name}", value=what if here else f"{what}: not fetched", ok=here, fix=fix)
 
 
 def caches() -> list[Finding]:

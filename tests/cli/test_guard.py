@@ -1,0 +1,74 @@
+"""`worldfoundry guard`: the verdict on stdout, the exit code for scripts."""
+
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from worldfoundry.cli.guard import pieces
+from worldfoundry.cli.main import main
+from worldfoundry.core.video_io import write_video
+
+
+@pytest.fixture
+def flashing(tmp_path):
+    """Two seconds at 12 fps, black and white in turn."""
+    frames = np.zeros((24, 32, 32, 3), np.uint8)
+    frames[::2] = 255
+    return write_video(tmp_path / "flash.mp4", frames, 12)
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "words"),
+    [
+        (["--text", "the arm lifts the red cube"], 0, ["safe", "blocklist"]),
+        (["--text", ""], 0, ["nothing to judge"]),
+        (["--text", "a man murders his neighbour"], 3, ["unsafe", "violence", "'murders'"]),
+        (["--text", "机器人"], 4, ["skipped", "unread_scripts"]),
+        (["--text", "机器人", "--policy.blocklist.unread-scripts", "allow"], 0, ["went unread"]),
+        (["--text", "x", "--policy.text-guards"], 4, ["no text guard is configured"]),
+        (["--text", "x", "--policy.action", "off", "--policy.reason", "a test"], 4, ["skipped", "a test"]),
+    ],
+)
+def test_prompts(argv, code, words, capsys):
+    assert main(["guard", *argv]) == code
+    out = capsys.readouterr().out
+    assert all(word in out for word in words), out
+
+
+def test_videos_and_images(tmp_path, flashing, capsys):
+    Image.fromarray(np.full((20, 20, 3), 90, np.uint8)).save(tmp_path / "still.png")
+    assert main(["guard", "--video", str(flashing)]) == 3
+    assert "photosensitive" in capsys.readouterr().out
+    assert main(["guard", "--video", str(tmp_path / "still.png")]) == 0
+    assert main(["guard", "--video", str(flashing), "--text", "a cube", "--json"]) == 3
+    verdicts = json.loads(capsys.readouterr().out.split("\n", 2)[-1])
+    assert [(v["guard"], v["status"]) for v in verdicts] == [("blocklist", "safe"), ("flash", "unsafe")]
+    assert verdicts[1]["evidence"]["frames_checked"] == 24
+
+
+@pytest.mark.parametrize("argv", [[], ["--video", "gone.mp4"], ["--text", "x", "--policy.text-guards", "blocklst"]])
+def test_bad_input_is_2(argv, capsys):
+    assert main(["guard", *argv]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_a_long_video_is_checked_in_pieces_that_share_a_second(tmp_path):
+    frames = np.arange(100, dtype=np.uint8)[:, None, None, None] * np.ones((1, 32, 32, 3), np.uint8)
+    path = write_video(tmp_path / "long.mp4", frames, 10)
+    parts = [piece.frames.mean(axis=(1, 2, 3)).round() for piece in pieces(path, max_bytes=30 * 32 * 32 * 3)]
+    assert [len(part) for part in parts] == [30, 30, 30, 30, 20]
+    for before, after in pairwise(parts):
+        np.testing.assert_array_equal(before[-10:], after[:10])
+    whole = np.concatenate([parts[0], *(part[10:] for part in parts[1:])])
+    assert len(whole) == 100
+
+
+def test_flashing_across_a_border_is_found(flashing):
+    from worldfoundry.guardrails.runner import GuardPolicy, Guardrails
+
+    guardrails = Guardrails.from_policy(GuardPolicy())
+    found = [guardrails.check_video(p.frames, p.fps)[0].status for p in pieces(flashing, max_bytes=1)]
+    assert "unsafe" in found
