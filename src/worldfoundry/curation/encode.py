@@ -1,0 +1,162 @@
+"""From a plan to an mp4: the packets unchanged where the whole file is one good clip, else x264; then decoded again to check.
+
+Axis legend: T frames, H height, W width, C = 3 (RGB).
+"""
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.error import FFmpegError
+from PIL import Image
+
+from worldfoundry.core.errors import MediaError
+from worldfoundry.core.files import atomic_path
+from worldfoundry.core.video_io import VideoInfo, iter_frames, open_video, write_video
+from worldfoundry.curation.config import CurateConfig
+from worldfoundry.curation.lowres import FrameTable
+from worldfoundry.curation.plan import ClipPlan
+
+STRIP_FRAMES, STRIP_HEIGHT = 6, 72
+SAME_TIME_S = 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedClip:
+    """What was written and decoded again. `times_s_T` are the source times of its frames, `strip_webp` six thumbnails."""
+
+    path: Path
+    encoding: str
+    num_frames: int
+    fps: float
+    width: int
+    height: int
+    times_s_T: np.ndarray
+    strip_webp: bytes
+
+
+def encode_clip(
+    source: Path, info: VideoInfo, frames: FrameTable, plan: ClipPlan, out: Path, config: CurateConfig
+) -> EncodedClip:
+    """Write the clip to `out` (.mp4). A varying frame rate becomes a constant one: the frame shown at each tick.
+
+    Raises MediaError: the source does not decode again as it did, or ENCODE_FAILED if the file written does not hold
+    the frames planned; ResourceError when the disk is full.
+    """
+    times_s_T = clip_times(frames, plan)
+    copied = can_copy(source, info, frames, plan, config)
+    if copied:
+        copy_packets(source, out)
+    else:
+        expected = None if frames.variable_rate else plan.last - plan.first
+        pictures = _shown_at(source, times_s_T, frames.seconds(plan.end_pts), expected)
+        write_video(out, pictures, frames.fps, crf=config.crf, gop=config.gop)
+    shape, strip = check_clip(out, len(times_s_T))
+    return EncodedClip(
+        path=out,
+        encoding="copy" if copied else "x264",
+        num_frames=len(times_s_T),
+        fps=frames.fps,
+        width=shape[1],
+        height=shape[0],
+        times_s_T=times_s_T,
+        strip_webp=strip,
+    )
+
+
+def encode_image(picture_HWC: np.ndarray, out: Path, config: CurateConfig) -> EncodedClip:
+    """An image as a clip of one frame; its rate is recorded as 0."""
+    write_video(out, picture_HWC[None], 1.0, crf=config.crf, gop=1)
+    shape, strip = check_clip(out, 1)
+    return EncodedClip(
+        path=out,
+        encoding="image",
+        num_frames=1,
+        fps=0.0,
+        width=shape[1],
+        height=shape[0],
+        times_s_T=np.zeros(1),
+        strip_webp=strip,
+    )
+
+
+def clip_times(frames: FrameTable, plan: ClipPlan) -> np.ndarray:
+    """Source times in seconds of the clip's frames: the frames' own, or an even grid where the rate varies."""
+    if not frames.variable_rate:
+        return np.array([frames.seconds(int(pts)) for pts in frames.pts_T[plan.first : plan.last]])
+    count = max(1, round((plan.end_s - plan.start_s) * frames.fps))
+    return frames.seconds(plan.start_pts) + np.arange(count) / frames.fps
+
+
+def can_copy(source: Path, info: VideoInfo, frames: FrameTable, plan: ClipPlan, config: CurateConfig) -> bool:
+    """Whether the file as it is fulfils the promises of a clip: all of it, H.264 yuv420p mp4, upright, short closed groups."""
+    return (
+        (plan.first, plan.last) == (0, len(frames))
+        and (info.codec, info.pixel_format, info.rotation) == ("h264", "yuv420p", 0)
+        and source.suffix.lower() in {".mp4", ".m4v", ".mov"}
+        and 0 < frames.longest_closed_gop <= config.copy_gop
+        and not (frames.variable_rate or frames.problem)
+        and int(frames.pts_T[0]) == frames.zero_pts
+    )
+
+
+def copy_packets(source: Path, out: Path) -> None:
+    """The video stream alone in a new mp4, index first."""
+    with atomic_path(out) as temporary, av.open(str(source)) as reader:
+        with av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as writer:
+            stream = writer.add_stream_from_template(reader.streams.video[0])
+            for packet in reader.demux(reader.streams.video[0]):
+                if packet.dts is not None:
+                    packet.stream = stream
+                    writer.mux(packet)
+
+
+def check_clip(path: Path, num_frames: int) -> tuple[tuple[int, int], bytes]:
+    """Decode what was written: its (height, width) and a WebP strip of thumbnails. Raises MediaError ENCODE_FAILED."""
+    wanted = set(np.linspace(0, num_frames - 1, min(STRIP_FRAMES, num_frames)).round().astype(int).tolist())
+    try:
+        with open_video(path) as (_, stream):
+            height, width = stream.height, stream.width
+        thumbnail = STRIP_HEIGHT, max(8, round(STRIP_HEIGHT * width / height))
+        pictures = []
+        count = 0
+        for _, picture in iter_frames(path, size=thumbnail):
+            if count in wanted:
+                pictures.append(picture)
+            count += 1
+    except (MediaError, FFmpegError) as error:
+        raise MediaError("ENCODE_FAILED", f"The clip written does not decode: {error}") from error
+    if count != num_frames:
+        raise MediaError("ENCODE_FAILED", f"The clip written has {count} frames instead of {num_frames}.")
+    buffer = io.BytesIO()
+    Image.fromarray(np.concatenate(pictures, axis=1)).save(buffer, "WEBP", quality=60, method=4)
+    return (height, width), buffer.getvalue()
+
+
+def _shown_at(source: Path, times_s_T: np.ndarray, end_s: float, expected: int | None) -> Iterator[np.ndarray]:
+    """For each time the frame on show then. `expected` is the number of frames that must lie in the span."""
+    shown: Any = None
+    tick = decoded = 0
+    for time_s, picture in _frames_from(source, float(times_s_T[0]), end_s):
+        while shown is not None and tick < len(times_s_T) and times_s_T[tick] < time_s - SAME_TIME_S:
+            yield shown
+            tick += 1
+        shown, decoded = picture, decoded + 1
+    if shown is None or (expected is not None and decoded != expected):
+        raise MediaError("ENCODE_FAILED", f"Decoding the span again gave {decoded} frames instead of {expected}.")
+    for _ in range(tick, len(times_s_T)):
+        yield shown
+
+
+def _frames_from(source: Path, start_s: float, end_s: float) -> Iterator[tuple[float, np.ndarray]]:
+    """Frames of [start_s, end_s). Where a container's seek lands too late, decode from the beginning instead."""
+    frames = iter_frames(source, start_s=start_s, end_s=end_s)
+    first = next(frames, None)
+    if first is not None and first[0] <= start_s + SAME_TIME_S:
+        return chain([first], frames)
+    return (item for item in iter_frames(source, end_s=end_s) if item[0] >= start_s - SAME_TIME_S)

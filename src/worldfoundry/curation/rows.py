@@ -1,0 +1,45 @@
+"""What travels between the stages of curation: rows are plain dictionaries of small values; errors carry a reason code.
+
+Reason codes of the quarantine table (one row per file that yields no clip):
+  MISSING EMPTY_FILE UNREADABLE NOT_MEDIA MOOV_MISSING NO_VIDEO_STREAM NO_FRAMES  the file cannot be used
+  TRUNCATED DECODE_ERROR PTS_NONMONOTONIC      it breaks off or is damaged, and no good span is long enough
+  TOO_SHORT STATIC BLANK ENCODE_FAILED         it decodes, but every shot was rejected, mostly for this reason
+  SIDECAR_UNREADABLE SIDECAR_COLUMNS SIDECAR_SHORT SIDECAR_NOT_FINITE SIDECAR_TIMES   the episode beside it disagrees
+  OUT_OF_MEMORY INTERNAL_ERROR                 the machine's or this program's fault; tried again on the next run
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from worldfoundry.core.errors import DataError
+
+Row = dict[str, Any]
+
+# Sources that ended so are tried again on the next run: the fault may not lie in the file.
+RETRIED = frozenset({"MISSING", "UNREADABLE", "OUT_OF_MEMORY", "INTERNAL_ERROR"})
+
+
+class SourceError(DataError):
+    """A source cannot be used, although its video may be fine; `code` is the reason code of its quarantine row."""
+
+    def __init__(self, code: str, message: str) -> None:
+        self.code = code
+        super().__init__(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Why a row stopped, and where."""
+
+    stage: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of one source row: the row with every column added so far, its failure if any, seconds per stage."""
+
+    row: Row
+    failure: Failure | None = None
+    events: tuple[Row, ...] = field(default=())

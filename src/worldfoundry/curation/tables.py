@@ -1,0 +1,130 @@
+"""The seven Parquet tables of a clip dataset, with their schemas: all exist even where empty.
+
+sources      files that gave at least one clip          shots        what the shot detector found in every decoded file
+clips        kept clips                                 rejected     dropped clips, with reasons
+quarantine   files that gave no clip, with the reason   events       seconds per source and stage
+runs         one row per run of the command
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from worldfoundry.core.files import atomic_path
+from worldfoundry.curation.rows import Row
+
+FORMAT = "worldfoundry.clips/1"
+_STRINGS = pa.list_(pa.string())
+
+_SPAN: dict[str, pa.DataType] = {
+    "clip_id": pa.string(),
+    "source_id": pa.string(),
+    "uri": pa.string(),
+    "shot_index": pa.int32(),
+    "start_pts": pa.int64(),
+    "end_pts": pa.int64(),
+    "start_s": pa.float64(),
+    "end_s": pa.float64(),
+    "duration_s": pa.float64(),
+    "num_frames": pa.int32(),
+    "motion": pa.float64(),
+    "kept": pa.bool_(),
+    "reasons": _STRINGS,
+}
+
+SCHEMAS: Mapping[str, Mapping[str, pa.DataType]] = {
+    "sources": {
+        "source_id": pa.string(),
+        "uri": pa.string(),
+        "duplicates": _STRINGS,
+        "bytes": pa.int64(),
+        "image": pa.bool_(),
+        "codec": pa.string(),
+        "pixel_format": pa.string(),
+        "width": pa.int32(),
+        "height": pa.int32(),
+        "rotation": pa.int32(),
+        "fps": pa.float64(),
+        "variable_rate": pa.bool_(),
+        "num_frames": pa.int32(),
+        "duration_s": pa.float64(),
+        "has_audio": pa.bool_(),
+        "partial": pa.bool_(),
+        "problem": pa.string(),
+        "num_shots": pa.int32(),
+        "num_clips": pa.int32(),
+    },
+    "shots": {
+        "source_id": pa.string(),
+        "shot_index": pa.int32(),
+        "start_pts": pa.int64(),
+        "end_pts": pa.int64(),
+        "start_s": pa.float64(),
+        "end_s": pa.float64(),
+        "num_frames": pa.int32(),
+        "opens_with": pa.string(),
+        "opens_from_s": pa.float64(),
+        "opens_confidence": pa.float64(),
+        "closes_with": pa.string(),
+        "closes_until_s": pa.float64(),
+        "closes_confidence": pa.float64(),
+    },
+    "clips": {
+        **_SPAN,
+        "key": pa.string(),
+        "fps": pa.float64(),
+        "width": pa.int32(),
+        "height": pa.int32(),
+        "bucket": pa.string(),
+        "shard": pa.string(),
+        "caption": pa.string(),
+        "has_actions": pa.bool_(),
+        "action_names": _STRINGS,
+        "state_names": _STRINGS,
+        "encoding": pa.string(),
+        "bytes": pa.int64(),
+    },
+    "rejected": _SPAN,
+    "quarantine": {
+        "uri": pa.string(),
+        "source_id": pa.string(),
+        "stage": pa.string(),
+        "code": pa.string(),
+        "message": pa.string(),
+        "bytes": pa.int64(),
+    },
+    "events": {"source_id": pa.string(), "stage": pa.string(), "wall_s": pa.float64(), "cpu_s": pa.float64()},
+    "runs": {
+        "started": pa.string(),
+        "wall_s": pa.float64(),
+        "cpu_s": pa.float64(),
+        "peak_memory_mb": pa.float64(),
+        "files": pa.int32(),
+        "processed": pa.int32(),
+        "clips": pa.int32(),
+        "quarantined": pa.int32(),
+        "input": pa.string(),
+        "config": pa.string(),
+        "worldfoundry": pa.string(),
+        "commit": pa.string(),
+        "host": pa.string(),
+    },
+}
+
+
+def write_table(folder: Path, name: str, rows: Sequence[Row]) -> None:
+    """Write `folder/<name>.parquet` whole or not at all; a column that a row lacks is null."""
+    about = json.dumps({"format": FORMAT, "table": name})
+    schema = pa.schema([pa.field(column, kind) for column, kind in SCHEMAS[name].items()], metadata={"worldfoundry": about})
+    columns = [pa.array([row.get(column) for row in rows], type=kind) for column, kind in SCHEMAS[name].items()]
+    with atomic_path(folder / f"{name}.parquet") as temporary:
+        pq.write_table(pa.Table.from_arrays(columns, schema=schema), temporary)
+
+
+def read_table(folder: Path, name: str) -> list[Row]:
+    """The rows of a table, [] if it does not exist yet."""
+    path = folder / f"{name}.parquet"
+    return pq.read_table(path).to_pylist() if path.is_file() else []
