@@ -157,16 +157,17 @@ def _decode_all(container: Any, stream: Any, seen: _Pass) -> None:
 def frame_rate(pts_T: np.ndarray, time_base: Fraction, header_fps: float) -> tuple[float, bool]:
     """(frames per second, whether the rate varies).
 
-    The header's rate counts where the median spacing agrees within 2 %, else the spacing does (rounded to a whole
-    number if that is within 2 %). The rate varies if any spacing is off by more than a quarter of a frame.
+    The rate varies if any spacing is off the median by more than a quarter of a frame; then the median decides. The
+    header's rate is taken if an even grid of it stays within a quarter of a frame to the end, else the mean spacing.
     """
     if len(pts_T) < 2:
         return header_fps or 24.0, False
-    spacing_s = np.diff(pts_T) * float(time_base)
-    measured = 1 / float(np.median(spacing_s))
-    slack = 0.02 + float(time_base) * measured  # coarse time bases (milliseconds) round every spacing
-    if header_fps > 0 and abs(header_fps / measured - 1) < slack:
-        fps = header_fps
-    else:
-        fps = float(round(measured)) if abs(round(measured) / measured - 1) < slack and measured > 1 else measured
-    return fps, bool((np.abs(spacing_s - 1 / fps) > 0.25 / fps + float(time_base)).any())
+    tick_s, spacing_s = float(time_base), np.diff(pts_T) * float(time_base)
+    median_s, total_s, steps = float(np.median(spacing_s)), float(spacing_s.sum()), len(pts_T) - 1
+    if (np.abs(spacing_s - median_s) > 0.25 * median_s + tick_s).any():
+        whole = round(1 / median_s)
+        near_whole = whole > 0 and abs(1 / whole - median_s) <= 0.02 * median_s + tick_s
+        return (float(whole) if near_whole else 1 / median_s), True
+    if header_fps > 0 and abs(steps / header_fps - total_s) <= 0.25 / header_fps + tick_s:
+        return header_fps, False
+    return steps / total_s, False

@@ -14,5 +14,5 @@ def fit(frames: np.ndarray, height: int, width: int) -> np.ndarray:
     scale = max(height / frames.shape[1], width / frames.shape[2])
     size = max(height, round(frames.shape[1] * scale)), max(width, round(frames.shape[2] * scale))
     top, left = (size[0] - height) // 2, (size[1] - width) // 2
-    scaled = [np.asarray(Image.fromarray(frame).resize(size[::-1], Image.Resampling.BICUBIC)) for frame in frames]
+    scaled = [np.asarray(Image.fromarray(frame).resize((size[1], size[0]), Image.Resampling.BICUBIC)) for frame in frames]
     return np.stack(scaled)[:, top : top + height, left : left + width]
