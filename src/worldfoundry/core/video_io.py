@@ -59,6 +59,7 @@ class VideoClip:
 def open_video(path: Path | io.BytesIO) -> Iterator[tuple[Any, Any]]:
     """Open a file (or its bytes) and its first real video stream; every failure is a MediaError with a reason code."""
     if isinstance(path, io.BytesIO):
+        path.seek(0)
         yield from _open_stream(path)
         return
     path = Path(path)
@@ -138,7 +139,7 @@ def iter_frames(
 
 
 def read_video(
-    path: Path,
+    path: Path | io.BytesIO,
     *,
     start_s: float = 0.0,
     end_s: float | None = None,

@@ -28,7 +28,7 @@ from worldfoundry.tokenizers.tokenizer import Tokenizer
 from worldfoundry.training.loop import TrainResult, train
 from worldfoundry.training.methods.tokenizer import TokenizerMethod, to_float, to_uint8
 
-SAMPLE_WINDOWS = 256
+SAMPLE_WINDOWS = 96
 
 
 @dataclass(frozen=True, kw_only=True)
