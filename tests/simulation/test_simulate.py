@@ -2,18 +2,20 @@
 
 import hashlib
 import json
+import queue
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from worldfoundry.cli.simulate import run
-from worldfoundry.core.errors import ConfigError, UsageError
+from worldfoundry.core.errors import ConfigError, ResourceError, UsageError
 from worldfoundry.core.video_io import read_video
 from worldfoundry.simulation.config import SimulateConfig
 from worldfoundry.simulation.pusher import run_episode
-from worldfoundry.simulation.simulate import simulate
+from worldfoundry.simulation.simulate import next_result, simulate
 
 pytestmark = pytest.mark.sim
 
@@ -72,10 +74,12 @@ def test_an_interrupted_run_is_continued_and_finished_episodes_are_kept(made):
     before = hashes(config.out)
     table = config.out / "episode_000001.episode.parquet"
     table.unlink()  # as after a kill between video and table
+    (config.out / ".episode_000001-x.mp4").write_bytes(b"half")
     times = {path.name: path.stat().st_mtime_ns for path in config.out.glob("episode_000000*")}
     summary = simulate(config)
     assert (summary.rendered, summary.kept) == (1, 2)
     assert hashes(config.out) == before
+    assert not list(config.out.glob(".*"))
     assert times == {path.name: path.stat().st_mtime_ns for path in config.out.glob("episode_000000*")}
 
 
@@ -107,3 +111,17 @@ def test_the_verb_reports_where_what_is(made, capsys):
     config, _ = made
     assert run(config) == 0
     assert "3 episodes, 30 frames of 32x32" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("codes", [(-9, None), (0, 0)], ids=["killed", "all gone"])
+def test_a_worker_that_died_is_noticed(codes):
+    workers = [SimpleNamespace(exitcode=code) for code in codes]
+    with pytest.raises(ResourceError, match="process died"):
+        next_result(queue.Queue(), workers, patience_s=0.01)
+
+
+def test_an_error_of_a_worker_is_raised_here():
+    results = queue.Queue()
+    results.put(ResourceError("No space left.", "Free some."))
+    with pytest.raises(ResourceError, match=r"No space left\. Free some"):
+        next_result(results, [SimpleNamespace(exitcode=None)])

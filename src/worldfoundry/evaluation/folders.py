@@ -88,7 +88,7 @@ def read_pairs(generated: Path, reference: Path, prefix_frames: int) -> ClipPair
 def list_videos(folder: Path) -> dict[str, Path]:
     """Video files of a folder by name without suffix. Raises DataError if there is none, or two share a name."""
     if not folder.is_dir():
-        raise DataError(f"The folder {str(folder)!r} does not exist.")
+        raise DataError(f"The folder {str(folder)!r} does not exist.", "Check --generated and --reference.")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith("."):

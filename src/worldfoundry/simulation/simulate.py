@@ -2,17 +2,16 @@
 
 import multiprocessing
 import os
+import queue
 import signal
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from worldfoundry import __version__
 from worldfoundry.core.devices import package_version
-from worldfoundry.core.errors import ResourceError, UsageError
+from worldfoundry.core.errors import ResourceError, UsageError, WorldFoundryError
 from worldfoundry.core.files import read_json, write_json
 from worldfoundry.core.progress import progress, say
 from worldfoundry.simulation.config import SimulateConfig
@@ -113,6 +112,8 @@ def begin(out: Path, description: dict[str, Any]) -> None:
             f"The folder {str(out)!r} holds a data set made with other options ({', '.join(differing)}).",
             "Give the same options to continue it, or choose another --out.",
         )
+    for leftover in out.glob(".episode_*"):  # half a file of a process that was killed
+        leftover.unlink()
 
 
 def render_episodes(config: SimulateConfig, indices: list[int]) -> Iterator[str]:
@@ -143,30 +144,53 @@ def render_episodes(config: SimulateConfig, indices: list[int]) -> Iterator[str]
 
 
 def _render_all(config: SimulateConfig, todo: list[int]) -> Iterator[str]:
+    """Render here, or in worker processes that each take every n-th episode; yields the renderer's name after each episode."""
     if config.workers == 1 or len(todo) < 2:
         yield from render_episodes(config, todo)
         return
-    # Chunks amortise compiling the scene and opening the renderer (0.3 s); spawn, because an OpenGL context must not be forked.
-    size = max(1, min(16, -(-len(todo) // (4 * config.workers))))
-    chunks = [todo[i : i + size] for i in range(0, len(todo), size)]
-    spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(config.workers, len(chunks)), mp_context=spawn, initializer=_start_worker)
+    spawn = multiprocessing.get_context("spawn")  # an OpenGL context must not be forked
+    results = spawn.Queue()
+    shares = [todo[i :: config.workers] for i in range(min(config.workers, len(todo)))]
+    workers = [spawn.Process(target=_work, args=(config, share, results), daemon=True) for share in shares]
     try:
-        for future in as_completed([pool.submit(_render_chunk, config, chunk) for chunk in chunks]):
-            yield from future.result()
-    except BrokenProcessPool as error:
-        raise ResourceError(
-            "A rendering process died (out of memory, or killed).", "Run the same command again, with fewer --workers."
-        ) from error
+        for worker in workers:
+            worker.start()
+        for _ in todo:
+            yield next_result(results, workers)
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        # Files are whole or absent, so a worker may be stopped at any moment.
+        for worker in workers:
+            if worker.pid is not None:
+                worker.terminate()
+                worker.join()
 
 
-def _render_chunk(config: SimulateConfig, indices: list[int]) -> list[str]:
-    return list(render_episodes(config, indices))
-
-
-def _start_worker() -> None:
-    """In a worker: Ctrl-C is the parent's to handle, and llvmpipe gets one thread, since there is one worker per core."""
+def _work(config: SimulateConfig, indices: list[int], results: Any) -> None:
+    """In a worker: render until done, or until the parent is gone. Ctrl-C is the parent's to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ["LP_NUM_THREADS"] = "1"
+    os.environ["LP_NUM_THREADS"] = "1"  # llvmpipe: one worker per core, one thread per worker
+    parent = multiprocessing.parent_process()
+    try:
+        for name in render_episodes(config, indices):
+            results.put(name)
+            if parent is not None and not parent.is_alive():
+                return
+    except WorldFoundryError as error:
+        results.put(error)
+
+
+def next_result(results: Any, workers: list[Any], patience_s: float = 1.0) -> str:
+    """What the next worker reports. Raises its error, or ResourceError if one has died."""
+    while True:
+        codes = [worker.exitcode for worker in workers]
+        try:
+            found = results.get(timeout=patience_s)
+        except queue.Empty:
+            if any(codes) or None not in codes:
+                raise ResourceError(
+                    "A rendering process died (out of memory, or killed).", "Run the same command again, with fewer --workers."
+                ) from None
+            continue
+        if isinstance(found, WorldFoundryError):
+            raise found
+        return found
