@@ -20,7 +20,7 @@ import av
 import numpy as np
 from av.error import EOFError as AVEOFError
 from av.error import FFmpegError
-from av.video.reformatter import ColorRange
+from av.video.reformatter import ColorRange, VideoReformatter
 
 from worldfoundry.core.contracts import WorldVideo
 from worldfoundry.core.errors import MediaError
@@ -125,14 +125,14 @@ def iter_frames(
         zero = stream.start_time or 0
         if start_s > 0 and (stream.duration or container.duration):
             _seek(container, stream, zero + int(start_s / stream.time_base), path)
-        rate, time = float(stream.average_rate or stream.guessed_rate or 24), 0.0
+        rate, time, to_rgb = float(stream.average_rate or stream.guessed_rate or 24), 0.0, _RgbConverter(size)
         for i, frame in enumerate(_decode(container, stream, path)):
             time = i / rate if frame.pts is None else float((frame.pts - zero) * frame.time_base)
             if time < start_s - 1e-6:
                 continue
             if end_s is not None and time >= end_s - 1e-6:
                 return
-            yield time, _to_rgb(frame, size)
+            yield time, to_rgb(frame)
         promised = float(stream.duration * stream.time_base) if stream.duration and end_s is None else 0.0
         if promised - time - 1 / rate > max(0.5, promised / 10):
             raise MediaError("TRUNCATED", f"{_name(path)} ends after {time:.1f} s of {promised:.1f} s.")
@@ -206,6 +206,7 @@ def write_video(
         raise ValueError(f"write_video wants a positive frame rate, got {fps!r}")
     path, stream = Path(path), None
     path = path if path.suffix == ".mp4" else path.with_name(path.name + ".mp4")
+    converter = VideoReformatter()
     with atomic_path(path) as temporary:
         with av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart+use_metadata_tags"}) as container:
             container.metadata.update(dict(metadata or {}))
@@ -216,8 +217,8 @@ def write_video(
                 stream = stream or _add_h264_stream(container, array.shape[0], array.shape[1], fps, crf, gop)
                 # AREA puts the mean chroma of 2x2 pixels at their centre, and chromaloc=1 says so; the defaults cost small
                 # objects their colour (2.5 dB at 64x64) and shift it by half a pixel.
-                picture = av.VideoFrame.from_ndarray(array, format="rgb24").reformat(format="yuv420p", interpolation="AREA")
-                container.mux(stream.encode(picture))
+                picture = av.VideoFrame.from_ndarray(array, format="rgb24")
+                container.mux(stream.encode(converter.reformat(picture, format="yuv420p", interpolation="AREA")))
             if stream is None:
                 raise ValueError("write_video needs at least one frame")
             container.mux(stream.encode(None))
@@ -271,15 +272,22 @@ def _decode(container: Any, stream: Any, path: Path | io.BytesIO) -> Iterator[An
         raise MediaError(code, f"{_name(path)} stops decoding: {_short(error)}.") from error
 
 
-def _to_rgb(frame: Any, size: tuple[int, int] | None) -> np.ndarray:
-    turns = int(getattr(frame, "rotation", 0)) // 90 % 4
-    height, width = (None, None) if size is None else (size if turns % 2 == 0 else size[::-1])
-    same_size = (height or frame.height, width or frame.width) == (frame.height, frame.width)
-    if same_size and frame.format.name == "yuv420p" and frame.color_range != ColorRange.JPEG:
-        # Straight to RGB, swscale repeats each chroma sample over 2x2 pixels; by way of 4:4:4 it interpolates (+3 dB at 64x64).
-        frame = frame.reformat(format="yuv444p", interpolation="BICUBIC")
-    array = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="BILINEAR")
-    return np.ascontiguousarray(np.rot90(array, turns)) if turns else array
+class _RgbConverter:
+    """Decoded frames to upright RGB arrays. It keeps its scalers: making one costs a millisecond, more than a small frame."""
+
+    def __init__(self, size: tuple[int, int] | None) -> None:
+        self.size, self.upsampler, self.scaler = size, VideoReformatter(), VideoReformatter()
+
+    def __call__(self, frame: Any) -> np.ndarray:
+        turns = int(getattr(frame, "rotation", 0)) // 90 % 4
+        height, width = (None, None) if self.size is None else (self.size if turns % 2 == 0 else self.size[::-1])
+        same_size = (height or frame.height, width or frame.width) == (frame.height, frame.width)
+        if same_size and frame.format.name == "yuv420p" and frame.color_range != ColorRange.JPEG:
+            # Straight to RGB, swscale repeats each chroma sample over 2x2 pixels; by way of 4:4:4 it interpolates (+3 dB
+            # at 64x64).
+            frame = self.upsampler.reformat(frame, format="yuv444p", interpolation="BICUBIC")
+        frame = self.scaler.reformat(frame, width=width, height=height, format="rgb24", interpolation="BILINEAR")
+        return np.ascontiguousarray(np.rot90(frame.to_ndarray(), turns))
 
 
 def _is_cover(stream: Any) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from av.error import FFmpegError
+from av.video.reformatter import VideoReformatter
 
 from worldfoundry.core.errors import MediaError
 from worldfoundry.core.video_io import open_video
@@ -58,6 +59,7 @@ class _Pass:
         self.rgb: list[np.ndarray] = []
         self.damaged: list[bool] = []
         self.keyframes: list[int] = []
+        self.scaler = VideoReformatter()
         self.problem = ""
         self.healing = False  # between damage and the next keyframe
         self.counted = False  # a stream without timestamps: frames are counted at its rate, as core.video_io does
@@ -86,7 +88,8 @@ class _Pass:
             self.healing = False
             self.keyframes.append(len(self.pts))
         self.pts.append(pts)
-        self.rgb.append(frame.to_ndarray(format="rgb24", width=WIDTH, height=HEIGHT, interpolation="AREA"))
+        small = self.scaler.reformat(frame, width=WIDTH, height=HEIGHT, format="rgb24", interpolation="AREA")
+        self.rgb.append(small.to_ndarray())
         self.damaged.append(self.healing)
         return True
 
