@@ -113,3 +113,14 @@ def test_no_text_knows_the_machine_it_was_written_on():
             if places.search(line):
                 wrong[f"{path.relative_to(ROOT)}:{number}"] = line.strip()[:100]
     assert not wrong, wrong
+
+
+def test_the_reading_order_keeps_its_promise():
+    """The lines that a step promises are those of its files, give or take a quarter."""
+    rows = re.findall(r"^\| \d+ \| (.*?) \| (\d+) \| (\d+) \|", (ROOT / "docs" / "reading-order.md").read_text(), re.MULTILINE)
+    assert len(rows) >= 10
+    for files, promised, minutes in rows:
+        paths = [ROOT / "docs" / target for target in re.findall(r"\]\(([^)]+)\)", files)]
+        lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in paths)
+        assert abs(lines - int(promised)) <= 0.25 * lines + 10, f"{files}: {lines} lines"
+        assert int(minutes) >= lines / 60, files
