@@ -12,7 +12,7 @@ from worldfoundry.evaluation.baselines import copy_last_frame
 from worldfoundry.evaluation.charts import Series
 from worldfoundry.evaluation.check import moving_squares
 from worldfoundry.evaluation.compare import evaluate_predictions
-from worldfoundry.evaluation.present import clip_rows, horizon_table, sections
+from worldfoundry.evaluation.present import clip_rows, horizon_table, sections, summary_table
 from worldfoundry.evaluation.report import Images, LineChart, Table, Text, cell, png, write_report
 
 HOSTILE = '<script>alert("x")</script> & "quotes"'
@@ -82,3 +82,12 @@ def test_cells():
         "a&lt;b",
     ]
     assert str(cell(("1.0", "[0, 2]"))) == "1.0<br><small>[0, 2]</small>"
+
+
+def test_what_holds_for_all_rows_is_said_once_and_the_rest_by_metric():
+    still = np.full((3, 4, 16, 16, 3), 90, np.uint8)
+    found = evaluate_predictions(still, {}, 1, resamples=100, note="clips are cut")
+    note = summary_table(found).note
+    assert note.count("clips are cut.") == 1
+    assert note.count("PSNR, moving pixels: no clip has anything to score here.") == 1
+    assert note.count("SSIM, 7x7 window: fewer than 8 clips: the interval is too narrow.") == 1

@@ -131,11 +131,17 @@ def _bracketed(row: Row, value: float, low: float, high: float, sign: str = "") 
 
 
 def _note(evaluation: Evaluation, horizon: str) -> str:
-    setting = evaluation.setting
-    notes = {evaluation.row(m.name, c, horizon).result.note: m.label for m in evaluation.metrics for c in evaluation.candidates}
-    parts = [
-        f"{setting['clips']} clips, frames {setting['prefix_frames'] + 1} to {setting['frames']} of {setting['frames']}. "
-        f"Square brackets: {setting['interval']}. ↑ higher is better, ↓ lower is better.",
-        *(f"{label}: {note}." for note, label in notes.items() if note),
-    ]
-    return " ".join(parts)
+    """The setting in words, then what the rows have to say: once for all, and by metric."""
+    setting, common = evaluation.setting, str(evaluation.setting["note"])
+    said: dict[str, None] = {f"{common}.": None} if common else {}
+    for metric in evaluation.metrics:
+        for name in evaluation.candidates:
+            own = evaluation.row(metric.name, name, horizon).result.note.removeprefix(common).lstrip("; ")
+            said |= {f"{metric.label}: {own}.": None} if own else {}
+    return " ".join(
+        [
+            f"{setting['clips']} clips, frames {setting['prefix_frames'] + 1} to {setting['frames']} of {setting['frames']}.",
+            f"Square brackets: {setting['interval']}. ↑ higher is better, ↓ lower is better.",
+            *said,
+        ]
+    )
