@@ -192,7 +192,7 @@ def test_help_names_fields_ranges_and_what_every_verb_understands(capsys, monkey
         parse("--help")
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    assert all(word in text for word in ("Peak learning rate. [> 0, <= 1]", "--config", "--print-config", "--json", "PATH"))
+    assert all(word in text for word in ("Peak learning rate. [> 0, <= 1]", "--config", "--print-config", "--json", "SOURCE"))
 
 
 def test_configs_are_frozen_and_forbid_unknown_fields():

@@ -7,7 +7,7 @@ import hashlib
 import json
 import sys
 from pathlib import Path
-from typing import Any, Self, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -183,13 +183,25 @@ def _registry() -> Any:
         hints = get_type_hints(cls, include_extras=True)
         fields = tuple(
             StructFieldSpec(
-                name=name, type=hints[name], default=_flag_default(info.default, name, field), helptext=_help(field)
+                name=name,
+                type=_with_metavar(hints[name], name, field),
+                default=_flag_default(info.default, name, field),
+                helptext=_help(field),
             )
             for name, field in cls.model_fields.items()
         )
         return StructConstructorSpec(instantiate=cls.model_construct, fields=fields)
 
     return registry
+
+
+def _with_metavar(hint: Any, name: str, field: FieldInfo) -> Any:
+    """A positional argument appears in the usage line by its name, not its type (choices stay choices)."""
+    import tyro
+
+    positional = tyro.conf.Positional in field.metadata and get_origin(field.annotation) is not Literal
+    named = any(getattr(marker, "metavar", None) for marker in field.metadata)
+    return Annotated[hint, tyro.conf.arg(metavar=name.upper())] if positional and not named else hint
 
 
 def _flag_default(instance: Any, name: str, field: FieldInfo) -> Any:
