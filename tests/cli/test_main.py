@@ -1,6 +1,7 @@
 """What the person at the terminal sees: help, suggestions, one clear line per error, the exit codes of the design."""
 
 import errno
+import signal
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -150,3 +151,24 @@ def test_a_real_process_ends_with_the_code(tmp_path):
     assert done.returncode == 2
     assert "gone.mp4' does not exist" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_ends_a_real_process_with_130_and_one_line():
+    code = """
+import sys, time, types
+from worldfoundry.cli import main as cli
+from worldfoundry.core.config import Config
+class C(Config):
+    '''Waits.'''
+def run(config):
+    print("ready", flush=True)
+    time.sleep(30)
+cli.VERBS["toy"] = "a toy"
+sys.modules["worldfoundry.cli.toy"] = types.SimpleNamespace(CONFIG=C, run=run)
+sys.exit(cli.main(["toy"]))
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 130
+    assert process.stderr.read() == "interrupted\n"
