@@ -1,5 +1,6 @@
 """What produced a file: command, code version, seeds, hardware, hours, metrics. Written as provenance.json."""
 
+import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ def provenance(**facts: Any) -> dict[str, Any]:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "worldfoundry": __version__,
         "commit": code_commit(),
-        "command": " ".join(Path(part).name if i == 0 else part for i, part in enumerate(sys.argv)),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "hardware": hardware(),
         **facts,
     }
