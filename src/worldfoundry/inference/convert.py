@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, Literal
 
 from worldfoundry.core.checkpoint import save_component
@@ -75,7 +76,7 @@ def read_original(source: Path) -> dict[str, "Tensor"]:
             continue
         try:
             loaded = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises a dozen types for a foreign or unsafe file
+        except (UnpicklingError, RuntimeError, ValueError, KeyError, EOFError, OSError) as error:
             raise CheckpointError(f"{str(file)!r} cannot be read safely: {str(error).splitlines()[0][:150]}") from error
         nested = loaded.get("model") if isinstance(loaded, Mapping) else None
         state |= nested if isinstance(nested, Mapping) else loaded

@@ -20,7 +20,7 @@ class WindowConfig(Config):
     """Height that clips are scaled and centre-cropped to."""
     width: int = Field(default=64, ge=8)
     """Width that clips are scaled and centre-cropped to."""
-    stride: int = Field(default=4, ge=1)
+    stride: int = Field(default=8, ge=1)
     """Frames between the starts of neighbouring windows of a clip."""
     held_out_fraction: float = Field(default=0.13, gt=0, lt=1)
     """Share of the source videos that no training sees."""

@@ -8,11 +8,12 @@ import numpy as np
 from worldfoundry.core.devices import hardware
 from worldfoundry.core.progress import clock, read_metrics
 from worldfoundry.core.provenance import machine
+from worldfoundry.evaluation.baselines import BACKGROUND, COPY_LAST
 from worldfoundry.evaluation.charts import Series
 from worldfoundry.evaluation.compare import ALL, Evaluation
 from worldfoundry.evaluation.present import clip_rows, curve_charts, difference_table, horizon_table, summary_table
 from worldfoundry.evaluation.report import LineChart, Section, Table, Text, write_report
-from worldfoundry.recipes.quickstart import CEILING, MODEL, SHUFFLED, ZERO, Futures, Road, action_response
+from worldfoundry.recipes.quickstart import CEILING, MODEL, NEAREST, SHUFFLED, ZERO, Futures, Road, action_response
 from worldfoundry.recipes.train_diffusion import DiffusionRun
 from worldfoundry.recipes.train_tokenizer import TokenizerRun
 
@@ -28,7 +29,7 @@ def write_quickstart_report(
     sections: list[Section] = [
         Text(title="What this is", paragraphs=_what(road, tokenizer, run, futures)),
         Text(title="What it can and cannot do", paragraphs=verdict_in_words(evaluation, response, run)),
-        _clips(run, futures, evaluation),
+        _clips(run, futures),
         summary_table(evaluation, strong=[MODEL]),
         difference_table(evaluation, strong=[MODEL]),
         horizon_table(evaluation, "psnr_moving", strong=[MODEL]),
@@ -49,19 +50,18 @@ def verdict_in_words(evaluation: Evaluation, response: Evaluation | None, run: D
     words = [
         _against(evaluation, name, metric, text)
         for metric, text in (("psnr_moving", "on moving pixels"), ("psnr", "on the full frame"))
-        for name in ("copy-last-frame", "background control", "nearest training clip")
-        if name in evaluation.candidates
+        for name in (COPY_LAST, BACKGROUND, NEAREST)
     ]
-    ceiling = evaluation.value("psnr_moving", CEILING) - evaluation.value("psnr_moving", MODEL)
+    lost = evaluation.value("psnr_moving", CEILING) - evaluation.value("psnr_moving", MODEL)
     words.append(
-        f"The tokenizer alone would reach {ceiling:.1f} dB more on moving pixels: that much is lost in predicting, not in coding."
+        f"The tokenizer alone would reach {lost:.1f} dB more on moving pixels: so much is lost by prediction, not coding."
     )
     if response is not None:
         words.append(_steering(response))
     words.append(
-        f"A model of {run.facts['parameters'] / 1e6:.1f} M parameters after {run.facts['hours'] * 60:.0f} minutes knows one table and "
-        "one camera. It blurs what it is unsure of, does not keep hard edges, and knows nothing of other scenes. "
-        "More minutes help most: see the loss curves, which are still falling if they do not end flat."
+        f"A model of {run.facts['parameters'] / 1e6:.1f} M parameters after {run.facts['hours'] * 60:.1f} minutes of training knows "
+        "the scene that it was trained on and nothing else. It blurs what it is unsure of and does not keep hard edges. "
+        "More minutes (`--minutes`) help most."
     )
     return words
 
@@ -75,7 +75,7 @@ def _against(evaluation: Evaluation, other: str, metric: str, text: str) -> str:
         return f"The model {word} {other} {text}: {difference:+.2f} dB [{low:+.2f}, {high:+.2f}], {row.result.n} clips."
     mine, theirs = row.result, evaluation.row(metric, other, ALL).result
     word = "above" if mine.value > theirs.value else "below"
-    note = " (which has seen the true future)" if other == "background control" else ""
+    note = " (which has seen the true future)" if other == BACKGROUND else ""
     return f"It scores {mine.value:.2f} dB {text}, {word} the {other}'s {theirs.value:.2f} dB{note}."
 
 
@@ -97,10 +97,10 @@ def _what(road: Road, tokenizer: TokenizerRun, run: DiffusionRun, futures: Futur
     config, defaults = road.config, run.world.config
     source = "the sample footage" if config.data is None else f"the videos in {config.data.name!r}"
     return [
-        f"This page was made by one command, which curated {source}, trained a video tokenizer and a diffusion world model from "
-        f"nothing in {config.minutes:g} minutes of training, and let the model continue {len(futures.windows)} clips of videos that "
-        "no training saw.",
-        f"Each clip has {defaults.num_frames} frames of {defaults.height}x{defaults.width} at {defaults.fps:g} frames per second; "
+        f"This page was made by one command, which curated {source}, trained a video tokenizer and a diffusion world model "
+        f"from nothing in {config.minutes:g} minutes, and let the model continue {len(futures.windows)} clips of videos that no "
+        "training saw.",
+        f"Each clip has {defaults.num_frames} frames of {defaults.height}x{defaults.width} at {defaults.fps:g} frames a second; "
         f"the first {futures.prefix_frames} are given"
         + (", the rest follows the commanded actions." if defaults.action_names else "."),
         f"Tokenizer: held-out PSNR {tokenizer.metrics['held_out_psnr_db']} dB. World model: {run.facts['steps']} steps, "
@@ -109,7 +109,7 @@ def _what(road: Road, tokenizer: TokenizerRun, run: DiffusionRun, futures: Futur
     ]
 
 
-def _clips(run: DiffusionRun, futures: Futures, evaluation: Evaluation) -> Section:
+def _clips(run: DiffusionRun, futures: Futures) -> Section:
     """Truth and the telling candidates, for windows spread over the held-out set (not picked by score)."""
     index = np.linspace(0, len(futures.windows) - 1, min(SHOWN, len(futures.windows))).round().astype(int)
     names = [n for n in (CEILING, MODEL, SHUFFLED, ZERO) if n in futures.candidates]

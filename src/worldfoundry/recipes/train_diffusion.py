@@ -15,6 +15,7 @@ from worldfoundry.core.config import stable_hash
 from worldfoundry.core.devices import pick_device
 from worldfoundry.core.errors import DataError, DownloadError
 from worldfoundry.core.files import write_json
+from worldfoundry.core.model_store import file_sha256
 from worldfoundry.core.progress import say
 from worldfoundry.core.provenance import machine, provenance
 from worldfoundry.data.clips import ClipDataset
@@ -92,12 +93,8 @@ def _wants_actions(config: TrainDiffusionConfig, dataset: ClipDataset) -> bool:
 
 def _identity(config: TrainDiffusionConfig, dataset: ClipDataset) -> dict[str, Any]:
     """What makes two runs the same run; `latents` alone decides what the cache holds."""
-    weights = (config.tokenizer / "model.safetensors").stat()
-    latents = {
-        "data": dataset.hash(),
-        "tokenizer": [str(config.tokenizer.resolve()), weights.st_size, weights.st_mtime_ns],
-        "window": config.window.to_dict(),
-    }
+    weights = file_sha256(config.tokenizer / "model.safetensors")
+    latents = {"data": dataset.hash(), "tokenizer": weights, "window": config.window.to_dict()}
     return {"recipe": "diffusion", "config": config.hash(), "latents": latents}
 
 
