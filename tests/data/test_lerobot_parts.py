@@ -15,7 +15,7 @@ from worldfoundry.data.lerobot.columns import check_column, to_arrow, to_numpy
 from worldfoundry.data.lerobot.join import encoder_header, join_videos
 from worldfoundry.data.lerobot.layout import NUMBER_DTYPES, Feature, camera_key
 from worldfoundry.data.lerobot.rows import RowCache
-from worldfoundry.data.lerobot.stats import FeatureStats, column_stats, frames_stats, merge_stats
+from worldfoundry.data.lerobot.stats import QUANTILES, FeatureStats, column_stats, frames_stats, merge_stats
 
 RNG = np.random.default_rng(0)
 
@@ -101,8 +101,13 @@ def test_camera_statistics_are_those_of_the_pixels_in_0_1():
     pixels = frames.reshape(-1, 3) / 255
     for name, expected in (("min", pixels.min(0)), ("max", pixels.max(0)), ("mean", pixels.mean(0)), ("std", pixels.std(0))):
         np.testing.assert_allclose(getattr(stats, name).ravel(), expected, atol=1e-12)
-    assert stats.mean.shape == (3, 1, 1)
+    assert stats.mean.shape == stats.quantiles["q01"].shape == (3, 1, 1)
     assert stats.count == 30
+    few = frames[:1, :1, :7]
+    for name, q in QUANTILES.items():
+        np.testing.assert_allclose(stats.quantiles[name].ravel(), np.quantile(pixels, q, axis=0), atol=1e-12)
+        expected = np.quantile(few.reshape(-1, 3) / 255, q, axis=0)
+        np.testing.assert_allclose(frames_stats(few).quantiles[name].ravel(), expected, atol=1e-12)
     assert frames_stats(np.zeros((1000, 2, 2, 3), np.uint8)).count == 100
 
 

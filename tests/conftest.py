@@ -1,4 +1,4 @@
-"""Small clip datasets, written as `curate` writes them but without it."""
+"""Shared fixtures: small clip datasets, written as `curate` writes them but without it."""
 
 import io
 from collections.abc import Callable

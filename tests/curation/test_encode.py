@@ -1,0 +1,128 @@
+"""Clips on disk: packets copied where that is exact, frames of a span and only those, an even rate from an uneven one."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from worldfoundry.core.errors import MediaError
+from worldfoundry.core.video_io import probe_video, read_video
+from worldfoundry.curation.config import CurateConfig
+from worldfoundry.curation.encode import EncodedClip, check_clip, clip_times, encode_clip, encode_image
+from worldfoundry.curation.lowres import decode_lowres
+from worldfoundry.curation.plan import plan_clips
+from worldfoundry.curation.shots import Transition
+
+CONFIG = CurateConfig(input="", out=Path(), min_s=0.2, max_s=60, crf=1, trim_frames=0)
+
+
+def encode(path: Path, cuts: tuple[int, ...] = (), config: CurateConfig = CONFIG) -> list[tuple[EncodedClip, tuple[int, int]]]:
+    frames, _ = decode_lowres(path)
+    transitions = [Transition(kind="cut", start=c, end=c, confidence=1.0) for c in cuts]
+    plans = plan_clips("s", frames, transitions, np.zeros(len(frames)), config)
+    info = probe_video(path)
+    out = [path.with_name(f"out{i}.mp4") for i in range(len(plans))]
+    return [(encode_clip(path, info, frames, p, o, config), (p.first, p.last)) for p, o in zip(plans, out, strict=True)]
+
+
+def packets(path: Path) -> list[bytes]:
+    with av.open(str(path)) as container:
+        return [bytes(packet) for packet in container.demux(container.streams.video[0]) if packet.size]
+
+
+def test_a_whole_good_file_is_copied_packet_by_packet(zoo: Any) -> None:
+    source = zoo.video("a.mp4", num_frames=30)
+    ((clip, _),) = encode(source)
+    assert clip.encoding == "copy"
+    assert packets(clip.path) == packets(source)
+    assert (clip.num_frames, clip.fps, clip.width, clip.height) == (30, 12.0, 64, 48)
+    assert clip.strip_webp[:4] == b"RIFF"
+
+
+@pytest.mark.parametrize("why", ["long groups", "open groups", "another codec", "4:4:4", "turned", "never copy"])
+def test_what_breaks_a_promise_is_encoded_again(zoo: Any, why: str) -> None:
+    frames, config = zoo.frames(30), CONFIG
+    if why == "long groups":
+        source = zoo.video("a.mp4", num_frames=30, gop=30)
+        config = CONFIG.replace(copy_gop=24)
+    elif why == "open groups":
+        source = zoo.encoded(
+            "a.mp4", frames, options={"x264-params": "keyint=8:min-keyint=8:scenecut=0:open-gop=1:bframes=3:b-adapt=0"}
+        )
+    elif why == "another codec":
+        source = zoo.encoded("a.mp4", frames, codec="libx265", options={"x265-params": "log-level=none:keyint=12"})
+    elif why == "4:4:4":
+        source = zoo.encoded("a.mp4", frames, pixel_format="yuv444p", options={"g": "12"})
+    elif why == "turned":
+        source = zoo.rotated("a.mp4", num_frames=30)
+    else:
+        source, config = zoo.video("a.mp4", num_frames=30), CONFIG.replace(copy_gop=0)
+    ((clip, _),) = encode(source, config=config)
+    assert clip.encoding == "x264"
+    written, frames_of = probe_video(clip.path), read_video(clip.path).frames
+    assert (written.codec, written.pixel_format, written.rotation) == ("h264", "yuv420p", 0)
+    original = read_video(source).frames
+    assert frames_of.shape == original.shape == (30, *((64, 48) if why == "turned" else (48, 64)), 3)
+    assert np.abs(frames_of.astype(int) - original).mean() < 5
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi", "a.ts", "a.webm"])
+def test_spans_hold_exactly_their_frames_in_every_container(zoo: Any, name: str) -> None:
+    frames = zoo.frames(60)
+    codec, options = {
+        "a.webm": ("libvpx-vp9", {"g": "25", "deadline": "realtime"}),
+        "a.avi": ("mpeg4", {"g": "25", "qscale": "2"}),
+    }.get(name, ("libx264", {"g": "25", "crf": "10"}))
+    source = zoo.encoded(name, frames, codec=codec, options=options)
+    whole = read_video(source).frames
+    for clip, (first, last) in encode(source, cuts=(17, 41)):
+        again = read_video(clip.path).frames
+        assert len(again) == last - first == clip.num_frames
+        error = np.abs(again.astype(int) - whole[first:last]).mean(axis=(1, 2, 3))
+        neighbour = np.abs(again[:-1].astype(int) - whole[first + 1 : last]).mean()
+        assert error.max() < 4
+        assert error.max() < 0.5 * neighbour, "the frames must be these, not those beside them"
+
+
+def test_a_varying_rate_becomes_the_frame_on_show_at_each_tick(zoo: Any) -> None:
+    pts = np.cumsum([0, *([1] * 10), 3, *([1] * 10), 2, 1, 1])
+    frames = zoo.frames(len(pts))
+    source = zoo.encoded("v.mkv", frames, pts=pts.tolist(), time_base=Fraction(1, 12), options={"crf": "1"})
+    table, _ = decode_lowres(source)
+    assert (table.variable_rate, table.fps) == (True, 12.0)
+    ((clip, _),) = encode(source)
+    assert clip.num_frames == pts[-1] + 1
+    shown = np.searchsorted(pts, np.arange(pts[-1] + 1), side="right") - 1
+    expected = read_video(source).frames[shown]
+    error = np.abs(read_video(clip.path).frames.astype(int) - expected).mean(axis=(1, 2, 3))
+    assert error.max() < 5
+    assert error.max() < 0.5 * np.abs(expected[1].astype(int) - expected[0]).mean()
+    np.testing.assert_allclose(clip.times_s_T, np.arange(pts[-1] + 1) / 12, atol=2e-3)
+
+
+def test_odd_sizes_are_padded_to_even(zoo: Any) -> None:
+    source = zoo.encoded("odd.mkv", zoo.frames(12, 47, 65), codec="ffv1", pixel_format="bgr0")
+    ((clip, _),) = encode(source)
+    assert (clip.width, clip.height) == (66, 48)
+
+
+def test_images_are_clips_of_one_frame(zoo: Any) -> None:
+    clip = encode_image(zoo.frames(1, 47, 65)[0], zoo.folder / "i.mp4", CONFIG)
+    assert (clip.encoding, clip.num_frames, clip.fps, clip.width, clip.height) == ("image", 1, 0.0, 66, 48)
+
+
+def test_the_check_notices_missing_frames_and_rubbish(zoo: Any) -> None:
+    with pytest.raises(MediaError, match="30 frames instead of 31") as caught:
+        check_clip(zoo.video("a.mp4", num_frames=30), 31)
+    assert caught.value.code == "ENCODE_FAILED"
+    with pytest.raises(MediaError, match="does not decode"):
+        check_clip(zoo.text("t.mp4"), 3)
+
+
+def test_clip_times_are_the_frames_own(zoo: Any) -> None:
+    frames, _ = decode_lowres(zoo.video("a.mp4", num_frames=24, fps=30000 / 1001))
+    (plan,) = plan_clips("s", frames, [], np.zeros(24), CONFIG)
+    np.testing.assert_allclose(clip_times(frames, plan), np.arange(24) * 1001 / 30000, atol=1e-4)
