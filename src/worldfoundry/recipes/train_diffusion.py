@@ -59,13 +59,15 @@ def train_diffusion(config: TrainDiffusionConfig) -> DiffusionRun:
     )
     encoder = pick_text_encoder(config, latents.captions)
     rms = action_rms(latents.actions_NFA) if with_actions and latents.actions_NFA is not None else None
-    network = DiT(_dit_config(config, tokenizer, latents, rms), seed=config.loop.seed).to(device)
+    dit = _dit_config(config, tokenizer, latents, rms)
+    network = DiT(dit, seed=config.loop.seed).to(device)
     fps = _one_fps(parts)
     method = DiffusionMethod(network, config.loss, encoder.encode(latents.captions), fps=fps)
     stream = TensorStream(latents.rows(rms, tokenizer.spec.t), config.batch_size, config.loop.seed)
     result = train(method, stream, config.loop, config.out, identity=identity, title="world model")
-    result.ema.copy_to(network)
-    world = _world(config, network, tokenizer, encoder, rms, dataset, fps)
+    trained = DiT(dit).to(device)  # a network of its own: the one above may be compiled for one batch size
+    result.ema.copy_to(trained)
+    world = _world(config, trained, tokenizer, encoder, rms, dataset, fps)
     return _export(config, dataset, parts, world, result)
 
 
