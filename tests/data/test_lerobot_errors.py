@@ -139,6 +139,15 @@ def test_datasets_of_others_are_added_to_only_where_the_files_stay_alike(entry, 
         LeRobotWriter.resume(copy)
 
 
+def test_rows_of_another_kind_are_not_added_to(copy):
+    """The official recorder takes statistics of matrices per column, older versions wrote no quantiles."""
+    path = copy / "meta/episodes/chunk-000/file-000.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["stats/action/q99"]), path)
+    with pytest.raises(DataError, match=r"its meta/episodes has other columns than are written here \(stats/action/q99\)"):
+        LeRobotWriter.resume(copy)
+    assert LeRobotDataset(copy).num_episodes == 4
+
+
 def test_indices_out_of_range(folder):
     dataset = LeRobotDataset(folder)
     for read in (lambda: dataset.episode(4), lambda: dataset.episode(-1), lambda: dataset.window((4, 0), 1)):

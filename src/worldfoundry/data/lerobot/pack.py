@@ -59,11 +59,14 @@ def committed(folder: Path) -> Committed:
     if not info.num_episodes:
         return Committed()
     last = read_episode_table(folder, info, ("data/", "videos/", "meta/")).slice(info.num_episodes - 1).to_pylist()[0]
+    tasks = read_tasks(folder)
+    if list(tasks) != list(range(len(tasks))):
+        raise DataError(f"{str(folder)!r} cannot be added to: its tasks are not numbered 0, 1, 2, …")
     kinds = [name.removesuffix("/chunk_index") for name in last if name.endswith("/chunk_index")]
     return Committed(
         num_episodes=info.num_episodes,
         num_frames=info.num_frames,
-        tasks=list(read_tasks(folder).values()),
+        tasks=list(tasks.values()),
         last={kind: (last[f"{kind}/chunk_index"], last[f"{kind}/file_index"]) for kind in kinds},
     )
 
@@ -75,7 +78,6 @@ def pack(folder: Path, schema: Schema) -> None:
     if not staged and not done.num_episodes:
         raise DataError(f"{str(folder)!r} has no episodes.", "Call add_episode() before finalize().")
     _check_holes(folder, staged, done.num_episodes)
-    _check_last_files(folder, schema, done)
     if staged:
         rows = _begin_rows(staged, done)
         _pack_data(folder, schema, staged, rows, done)
@@ -93,14 +95,6 @@ def _check_holes(folder: Path, staged: list[StagedEpisode], first: int) -> None:
     if holes:
         named = ", ".join(map(str, holes[:8])) + (", …" if len(holes) > 8 else "")
         raise DataError(f"{str(folder)!r} lacks episode(s) {named}.", "Add them, then call finalize() again.")
-
-
-def _check_last_files(folder: Path, schema: Schema, done: Committed) -> None:
-    """A dataset by another writer may not say where its own rows lie; without that, new files could overwrite old ones."""
-    kinds = ["data", "meta/episodes", *(f"videos/{camera}" for camera in schema.cameras)]
-    unknown = [kind for kind in kinds if done.num_episodes and kind not in done.last]
-    if unknown:
-        raise DataError(f"meta/episodes of {str(folder)!r} does not say which files of {', '.join(unknown)} are taken.")
 
 
 def _begin_rows(staged: list[StagedEpisode], done: Committed) -> list[dict[str, Any]]:

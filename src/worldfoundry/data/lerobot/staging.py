@@ -21,8 +21,9 @@ from worldfoundry.core.errors import DataError
 from worldfoundry.core.files import atomic_folder, read_json, write_json
 from worldfoundry.core.video_io import write_video
 from worldfoundry.data.lerobot.columns import to_arrow
+from worldfoundry.data.lerobot.index import read_schema
 from worldfoundry.data.lerobot.layout import INDEX_FEATURES, INFO, UNFINISHED, VERSION, Feature, read_info, whole
-from worldfoundry.data.lerobot.stats import FeatureStats, column_stats, frames_stats
+from worldfoundry.data.lerobot.stats import QUANTILES, FeatureStats, column_stats, frames_stats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,7 @@ class Schema:
 
 
 def stored_schema(folder: Path) -> Schema | None:
-    """The schema of an unfinished or finished dataset; None where there is neither. Raises DataError for one of v2."""
+    """The schema of an unfinished or finished dataset; None where there is neither. Raises DataError for one not ours to write."""
     waiting = folder / UNFINISHED / "schema.json"
     if waiting.is_file():
         raw, where = read_json(waiting), waiting
@@ -68,26 +69,58 @@ def stored_schema(folder: Path) -> Schema | None:
         return None
     if raw["codebase_version"] != VERSION:
         raise DataError(f"{str(folder)!r} is a {raw['codebase_version']} dataset; only {VERSION} can be added to.")
+    features = {k: Feature.from_json(k, entry, where) for k, entry in raw["features"].items() if k not in INDEX_FEATURES}
+    _check_addable(folder, features)
     return Schema(
         fps=float(raw["fps"]),
         robot_type=raw.get("robot_type"),
-        features={k: Feature.from_json(k, entry, where) for k, entry in raw["features"].items() if k not in INDEX_FEATURES},
+        features=features,
         chunks_size=raw["chunks_size"],
         data_files_size_in_mb=raw["data_files_size_in_mb"],
         video_files_size_in_mb=raw["video_files_size_in_mb"],
     )
 
 
+def _check_addable(folder: Path, features: Mapping[str, Feature]) -> None:
+    """Another program's dataset is added to only if the new rows can be like its own: one file must not differ from the next."""
+    for key, feature in features.items():
+        codec = feature.info.get("video.codec", "h264")
+        if not (feature.is_column or feature.dtype == "video") or codec != "h264":
+            what = f"{codec} video" if feature.dtype == "video" else f"of dtype {feature.dtype!r}"
+            raise DataError(f"{str(folder)!r} cannot be added to: {key!r} is {what}, which this reads but does not write.")
+    places = ("data", "meta/episodes", *(f"videos/{key}" for key, feature in features.items() if feature.is_camera))
+    depths = {f"{place}/{name}_index": 0 for place in places for name in ("chunk", "file")}
+    for key, feature in {**features, **INDEX_FEATURES}.items():
+        if feature.dtype != "string":
+            depths[f"stats/{key}/count"] = 1
+            depths |= {f"stats/{key}/{name}": len(feature.shape) for name in ("min", "max", "mean", "std", *QUANTILES)}
+    for file in sorted((folder / "meta/episodes").glob("*/*.parquet"))[-1:]:
+        stored = read_schema(file)
+        there = {name: _depth(stored.field(name).type) for name in stored.names if name in depths or name.startswith("stats/")}
+        differing = sorted(name for name in depths | there if depths.get(name) != there.get(name))
+        if differing:
+            raise DataError(
+                f"{str(folder)!r} cannot be added to: its meta/episodes has other columns than are written here "
+                f"({', '.join(differing[:3])}{', …' if len(differing) > 3 else ''}).",
+                "Write a dataset of its own.",
+            )
+
+
+def _depth(kind: pa.DataType) -> int:
+    """How many lists are around the numbers."""
+    return 1 + _depth(kind.value_type) if pa.types.is_nested(kind) else 0  # type: ignore[attr-defined]
+
+
 def begin(folder: Path, schema: Schema, resume: bool) -> None:
     """Make the folder, or accept one of the same schema if `resume`. Raises DataError for anything else that is there."""
+    if not resume and ((folder / UNFINISHED / "schema.json").is_file() or (folder / INFO).is_file()):
+        raise DataError(f"{str(folder)!r} already holds a dataset.", "Pass resume=True to add to it, or choose another folder.")
     stored = stored_schema(folder)
     if stored is None:
         if folder.exists() and (not folder.is_dir() or any(path.name != UNFINISHED for path in folder.iterdir())):
             raise DataError(f"{str(folder)!r} exists and is no LeRobot dataset to add to.", "Choose another folder.")
         write_json(folder / UNFINISHED / "schema.json", schema.to_json())
         return
-    if not resume:
-        raise DataError(f"{str(folder)!r} already holds a dataset.", "Pass resume=True to add to it, or choose another folder.")
     before, now = stored.to_json(), schema.to_json()
     differing = [key for key in before if before[key] != now[key]]
     if differing:

@@ -107,7 +107,16 @@ def frames_stats(frames: np.ndarray) -> FeatureStats:
     seen = counts > 0
     low, high = levels[seen.argmax(axis=1)], levels[255 - seen[:, ::-1].argmax(axis=1)]
     shaped = [statistic.reshape(3, 1, 1) for statistic in (low, high, mean, std)]
-    return FeatureStats(min=shaped[0], max=shaped[1], mean=shaped[2], std=shaped[3], count=len(chosen))
+    quantiles = {name: np.array([_quantile(row, q) for row in counts]).reshape(3, 1, 1) / 255 for name, q in QUANTILES.items()}
+    return FeatureStats(min=shaped[0], max=shaped[1], mean=shaped[2], std=shaped[3], count=len(chosen), quantiles=quantiles)
+
+
+def _quantile(counts: np.ndarray, q: float) -> float:
+    """The `q`-quantile of numbers of which `counts[v]` equal v, interpolated linearly between neighbours in order."""
+    ranks_up_to = counts.cumsum()
+    place = q * (ranks_up_to[-1] - 1)
+    below, above = np.searchsorted(ranks_up_to, [np.floor(place), np.ceil(place)], side="right")
+    return below + (place - np.floor(place)) * (above - below)
 
 
 def merge_stats(parts: Iterable[FeatureStats]) -> FeatureStats:
