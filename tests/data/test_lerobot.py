@@ -166,6 +166,14 @@ def test_the_dataset_goes_to_other_processes(folder):
     assert np.array_equal(pickle.loads(pickle.dumps(dataset)).window(3, 4).columns["action"], expected)
 
 
+def test_what_is_handed_out_may_be_changed(folder):
+    dataset = LeRobotDataset(folder)
+    window = dataset.window(3, 4)
+    window.columns["action"][:] = 0
+    window.videos[FRONT][:] = 0
+    assert dataset.window(3, 4).columns["action"].any()
+
+
 # --- the published layout ------------------------------------------------------------------------------------------
 
 

@@ -4,7 +4,7 @@ Comes in: per episode, columns (states, actions, …) and one uint8 video per ca
 Goes out: a folder that the `lerobot` library opens; episodes and windows of frames by index, statistics for normalisation.
 Decided here: how episodes are packed into files, how a killed writer goes on, how a frame is found (by presentation time).
 Not decided here: which actions mean what (conditioning), how windows are shuffled and batched (data loaders).
-The tests that show it best: `tests/data/test_lerobot_writer.py` (bit-exact round trip), `tests/data/test_lerobot_reader.py`.
+The test that shows it best: `tests/data/test_lerobot.py` (bit-exact round trip, kills at every point).
 
 Reading order: `layout.py` (the format as values), `columns.py`, `stats.py`, `staging.py` and `pack.py` (how a folder is
 made), `writer.py`; `index.py` and `v21.py` (where each episode lies), `frames.py`, `reader.py`, `check.py`.

@@ -68,4 +68,4 @@ def to_numpy(column: pa.ChunkedArray, key: str, feature: Feature, where: str) ->
             f"The column {key!r} of {where} holds {values.size} {array.type} values in {len(column)} rows; "
             f"info.json says {list(feature.shape)!r} per row."
         )
-    return values.reshape(shape).astype(feature.dtype, copy=False)
+    return values.reshape(shape).astype(feature.dtype)  # a copy: Arrow's own memory cannot be written to
