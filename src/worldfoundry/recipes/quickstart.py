@@ -122,15 +122,15 @@ def diffusion_recipe(config: QuickstartConfig, window: WindowConfig, tokenizer: 
         window=window,
         # A model of minutes knows where things are long before it can remove the last noise: it is trained mostly at high
         # noise and sampled in few steps that stay there.
-        scheduler=SchedulerConfig(sigma_min=0.15, sigma_max=10.0, rho=5.0),
-        num_inference_steps=4,
-        loss=DiffusionLossConfig(sigma_mean=0.3, sigma_std=1.3),
+        scheduler=SchedulerConfig(sigma_min=0.5, sigma_max=10.0, rho=5.0),
+        num_inference_steps=2,
+        loss=DiffusionLossConfig(sigma_mean=0.9, sigma_std=1.3, change_weight=4.0),
         loop=LoopConfig(
             minutes=minutes,
             seed=config.seed,
             ema_decay=0.998,
             save_every_s=20.0,
-            optim=OptimConfig(lr=1e-3, betas=(0.9, 0.98), warmup_steps=100),
+            optim=OptimConfig(lr=2e-3, betas=(0.9, 0.98), warmup_steps=100),
         ),
         device=config.device,
     )

@@ -1,6 +1,7 @@
 """The quickstart's report: what was made, how good it is, and in words what such a model can and cannot do."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -110,19 +111,27 @@ def _what(road: Road, tokenizer: TokenizerRun, run: DiffusionRun, futures: Futur
 
 
 def _clips(run: DiffusionRun, futures: Futures) -> Section:
-    """Truth and the telling candidates, for windows spread over the held-out set (not picked by score)."""
-    index = np.linspace(0, len(futures.windows) - 1, min(SHOWN, len(futures.windows))).round().astype(int)
-    names = [n for n in (CEILING, MODEL, SHUFFLED, ZERO) if n in futures.candidates]
+    """Truth and the telling candidates, for windows spread over the held-out set (not picked by score).
+
+    Only clips that the guards let pass are shown: a window with one that they do not is left out and counted.
+    """
     labels = {CEILING: "tokenizer only", MODEL: "model", SHUFFLED: "other actions", ZERO: "zero actions"}
-    return clip_rows(
+    shown = {label: futures.candidates[name] for name, label in labels.items() if name in futures.candidates}
+    spread = np.linspace(0, len(futures.windows) - 1, min(SHOWN, len(futures.windows))).round().astype(int)
+    look, fps = run.world.guardrails.check_video, run.world.config.fps
+    passed = [i for i in spread if not any(v.blocks for clips in shown.values() for v in look(clips[i], fps))]
+    index = np.array(passed, dtype=int)
+    section = clip_rows(
         futures.truth[index],
-        {labels[name]: futures.candidates[name][index] for name in names},
+        {label: clips[index] for label, clips in shown.items()},
         prefix_frames=futures.prefix_frames,
-        fps=run.world.config.fps,
+        fps=fps,
         names=[futures.windows[i].name[:20] for i in index],
         show=SHOWN,
         title="Held-out clips",
     )
+    hidden = len(spread) - len(index)
+    return replace(section, note=section.note + (f" {hidden} more were stopped by a guard." if hidden else ""))
 
 
 def _response_table(response: Evaluation) -> Table:
