@@ -108,14 +108,14 @@ class Zoo:
         path.write_bytes(content[: int(share * len(content))])
         return path
 
-    def damaged(self, name: str, num_frames: int = 120, num_bytes: int = 400) -> Path:
-        """Wrong bytes in the middle of the pictures (noisy ones, so that the middle of the file is well inside them)."""
+    def damaged(self, name: str, num_frames: int = 120, num_bytes: int = 3000, at: float = 0.5) -> Path:
+        """Wrong bytes from a share `at` of the file on (its pictures are noisy, so that nearly all of it is pictures)."""
         noise = np.random.default_rng(5).integers(-40, 40, (num_frames, 48, 64, 3))
         frames = np.clip(self.frames(num_frames) + noise, 0, 255).astype(np.uint8)
         path = write_video(self.folder / name, frames, 12.0)
         content = bytearray(path.read_bytes())
-        middle = len(content) // 2
-        content[middle : middle + num_bytes] = np.random.default_rng(1).integers(0, 256, num_bytes, dtype=np.uint8).tobytes()
+        start = int(at * len(content))
+        content[start : start + num_bytes] = np.random.default_rng(1).integers(0, 256, num_bytes, dtype=np.uint8).tobytes()
         path.write_bytes(bytes(content))
         return path
 

@@ -57,6 +57,7 @@ def test_the_zoo_is_accounted_for(zoo: Any, tmp_path: Path) -> None:
         "picture.jpg": zoo.image("picture.jpg"),
         "cut_off.mp4": zoo.cut_off("cut_off.mp4", 0.6, moov_first=True),
         "damaged.mp4": zoo.damaged("damaged.mp4"),
+        "bad_start.mp4": zoo.damaged("bad_start.mp4", at=0.04),
     }
     bad = {
         "empty.mp4": (zoo.text("empty.mp4", ""), "EMPTY_FILE"),
@@ -75,9 +76,10 @@ def test_the_zoo_is_accounted_for(zoo: Any, tmp_path: Path) -> None:
     assert {Path(r["uri"]).name: r["problem"] for r in tables["sources"] if r["partial"]} == {
         "cut_off.mp4": "TRUNCATED",
         "damaged.mp4": "DECODE_ERROR",
+        "bad_start.mp4": "DECODE_ERROR",
     }
     assert summary.files == len(good) + len(bad)
-    assert (summary.sources, summary.partial, sum(summary.quarantined.values())) == (len(good), 2, len(bad))
+    assert (summary.sources, summary.partial, sum(summary.quarantined.values())) == (len(good), 3, len(bad))
     # Everything kept can be read back, with the size and count that the table says.
     dataset = ClipDataset(tmp_path / "out")
     assert len(dataset) == summary.clips >= len(good)
@@ -305,11 +307,11 @@ def test_killed_anywhere_and_run_again_gives_the_same(zoo: Any, tmp_path: Path) 
     fill(zoo)
     curate(config(zoo.folder, tmp_path / "whole"))
     expected, places = content(tmp_path / "whole"), set()
-    for n in (1, 2, 5, 9, 14, 19, 24, 30, 33):
+    for n in (2, 5, 9, 14, 20, 21, 25):
         out = tmp_path / f"killed{n}"
         run = subprocess.run([sys.executable, "-c", KILLER, str(zoo.folder), str(out), str(n)], capture_output=True, text=True)
         assert run.returncode == -9, run.stderr
-        commits = len(list(out.glob("work/*/commit.json")))
+        commits = len([path for path in out.glob("work/*/commit.json") if not path.parent.name.startswith(".")])
         places.add((commits, len(list(out.glob("shards/*/*.json"))), len(list(out.glob("tables/*.parquet")))))
         assert curate(config(zoo.folder, out)).processed == 6 - commits, "only what was not committed is done again"
         assert content(out) == expected

@@ -25,13 +25,14 @@ def run(config: CurateConfig) -> int:
     images = f", {summary.images} of them images" if summary.images else ""
     print(f"files        {summary.files}: {summary.sources} with clips{partial}, {summary.duplicates} duplicates")
     print(f"clips kept   {summary.clips}{images}, {clock(summary.video_s)} of video")
-    print(f"rejected     {_counts(summary.rejected, 'clips')}")
-    print(f"quarantined  {_counts(summary.quarantined, 'files')}")
+    print(f"rejected     {_counts(summary.rejected, 'clip')}")
+    print(f"quarantined  {_counts(summary.quarantined, 'file')}")
     print(f"report       {summary.report}")
     return 0
 
 
 def _counts(counts: dict[str, int], unit: str) -> str:
     """`3 files: 2 NOT_MEDIA, 1 TOO_SHORT`."""
+    total = sum(counts.values())
     reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items())
-    return f"{sum(counts.values())} {unit}: {reasons}" if counts else f"0 {unit}"
+    return f"{total} {unit}{'' if total == 1 else 's'}" + (f": {reasons}" if reasons else "")

@@ -158,30 +158,33 @@ def _resolve_url(source: str) -> list[Row]:
     except ValueError as error:
         raise UsageError(f"{source!r} is not a URL that fsspec knows: {error}.") from error
     try:
-        names = filesystem.glob(root) if has_magic(root) else [root] if filesystem.isfile(root) else filesystem.find(root)
+        if has_magic(root):
+            names = [name for name in filesystem.glob(root) if _is_media(name)]
+        elif filesystem.isfile(root):
+            names = [root]
+        else:
+            names = [name for name in filesystem.find(root) if _is_media(name)]
+        folders = {name.rpartition("/")[0] for name in names}
+        present = {name for folder in folders for name in filesystem.find(folder, maxdepth=1)}
+        return [_remote_row(filesystem, name, present) for name in names]
     except OSError as error:
         raise UsageError(f"{source!r} cannot be listed: {error}.") from error
-    single = names == [root]
-    present = {str(name) for name in names} | ({str(n) for n in filesystem.find(filesystem._parent(root))} if single else set())
-    rows = []
-    for name in map(str, names):
-        if not (single or _is_media(PurePosixPath(name).name)):
-            continue
-        facts, stem = filesystem.info(name), name[: -len(_suffix(name)) or None]
-        sidecars = {kind: stem + ending for kind, ending in (("episode_uri", ".episode.parquet"), ("caption_uri", ".txt"))}
-        rows.append(
-            {
-                "uri": filesystem.unstrip_protocol(name),
-                "bytes": int(facts.get("size") or 0),
-                "modified": str(facts.get("ETag") or facts.get("mtime") or facts.get("created") or ""),
-                **{kind: filesystem.unstrip_protocol(file) if file in present else "" for kind, file in sidecars.items()},
-            }
-        )
-    return rows
+
+
+def _remote_row(filesystem: Any, name: str, present: set[str]) -> Row:
+    facts, stem = filesystem.info(name), name[: len(name) - len(_suffix(name))]
+    episode, caption = f"{stem}.episode.parquet", f"{stem}.txt"
+    return {
+        "uri": filesystem.unstrip_protocol(name),
+        "bytes": int(facts.get("size") or 0),
+        "modified": str(facts.get("ETag") or facts.get("mtime") or facts.get("created") or ""),
+        "episode_uri": filesystem.unstrip_protocol(episode) if episode in present else "",
+        "caption_uri": filesystem.unstrip_protocol(caption) if caption in present else "",
+    }
 
 
 def _is_media(name: str) -> bool:
-    return not name.startswith(".") and _suffix(name) in MEDIA_SUFFIXES
+    return not PurePosixPath(name).name.startswith(".") and _suffix(name) in MEDIA_SUFFIXES
 
 
 def _suffix(name: str) -> str:

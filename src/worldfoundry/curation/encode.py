@@ -53,8 +53,7 @@ def encode_clip(
     if copied:
         copy_packets(source, out)
     else:
-        expected = None if frames.variable_rate else plan.last - plan.first
-        pictures = _shown_at(source, times_s_T, frames.seconds(plan.end_pts), expected)
+        pictures = _shown_at(source, times_s_T, frames, plan)
         write_video(out, pictures, frames.fps, crf=config.crf, gop=config.gop)
     shape, strip = check_clip(out, len(times_s_T))
     return EncodedClip(
@@ -138,17 +137,19 @@ def check_clip(path: Path, num_frames: int) -> tuple[tuple[int, int], bytes]:
     return (height, width), buffer.getvalue()
 
 
-def _shown_at(source: Path, times_s_T: np.ndarray, end_s: float, expected: int | None) -> Iterator[np.ndarray]:
-    """For each time the frame on show then. `expected` is the number of frames that must lie in the span."""
+def _shown_at(source: Path, times_s_T: np.ndarray, frames: FrameTable, plan: ClipPlan) -> Iterator[np.ndarray]:
+    """For each time the frame on show then. Where the rate varies, a frame counts from a quarter of a frame earlier on."""
+    early_s = 0.25 / frames.fps if frames.variable_rate else SAME_TIME_S
     shown: Any = None
     tick = decoded = 0
-    for time_s, picture in _frames_from(source, float(times_s_T[0]), end_s):
-        while shown is not None and tick < len(times_s_T) and times_s_T[tick] < time_s - SAME_TIME_S:
+    for time_s, picture in _frames_from(source, float(times_s_T[0]), frames.seconds(plan.end_pts)):
+        while shown is not None and tick < len(times_s_T) and times_s_T[tick] < time_s - early_s:
             yield shown
             tick += 1
         shown, decoded = picture, decoded + 1
-    if shown is None or (expected is not None and decoded != expected):
-        raise MediaError("ENCODE_FAILED", f"Decoding the span again gave {decoded} frames instead of {expected}.")
+    if decoded != plan.last - plan.first:
+        message = f"Decoding the span again gave {decoded} frames instead of {plan.last - plan.first}."
+        raise MediaError("ENCODE_FAILED", message)
     for _ in range(tick, len(times_s_T)):
         yield shown
 

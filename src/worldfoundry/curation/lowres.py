@@ -63,11 +63,14 @@ class _Pass:
         self.problem = ""
         self.healing = False  # between damage and the next keyframe
         self.counted = False  # a stream without timestamps: frames are counted at its rate, as core.video_io does
+        self.cut_off = False
         self.open_gop = False
         self.key_pts: int | None = None
 
     def see_packet(self, packet: Any) -> None:
         """A packet shown before the keyframe that it follows makes the group open: it needs the group before."""
+        if packet.size:
+            self.cut_off = packet.is_corrupt  # of the last packet: the file ends within it
         if packet.is_keyframe:
             self.key_pts = packet.pts
         elif packet.pts is not None and self.key_pts is not None and packet.pts < self.key_pts:
@@ -78,7 +81,7 @@ class _Pass:
         self.counted = self.counted or frame.pts is None
         pts = len(self.pts) if self.counted or frame.pts is None else frame.pts
         if self.pts and pts <= self.pts[-1]:
-            if pts == self.pts[-1]:
+            if pts == self.pts[-1] or self.healing:  # decoders may put out frames late after an error
                 return True
             self.problem = "PTS_NONMONOTONIC"
             return False
@@ -115,7 +118,8 @@ def decode_lowres(path: Path) -> tuple[FrameTable, np.ndarray]:
     with open_video(path) as (container, stream):
         _decode_all(container, stream, seen)
         if not seen.pts:
-            raise MediaError(seen.problem or "NO_FRAMES", f"{str(path)!r} holds no decodable video frame.")
+            code = "TRUNCATED" if seen.cut_off else seen.problem or "NO_FRAMES"
+            raise MediaError(code, f"{str(path)!r} holds no decodable video frame.")
         rate = stream.average_rate or stream.guessed_rate or 24
         time_base, zero = (1 / Fraction(rate), 0) if seen.counted else (Fraction(stream.time_base), stream.start_time or 0)
         header_fps = float(stream.average_rate or stream.guessed_rate or 0)
@@ -123,7 +127,7 @@ def decode_lowres(path: Path) -> tuple[FrameTable, np.ndarray]:
     pts_T = np.array(seen.pts, dtype=np.int64)
     fps, variable = frame_rate(pts_T, time_base, header_fps)
     missing_s = float((header_end - pts_T[-1]) * time_base) - 1 / fps if header_end is not None else 0.0
-    if not seen.problem and missing_s > max(0.25, 5 / fps):
+    if seen.cut_off or (not seen.problem and missing_s > max(0.25, 5 / fps)):
         seen.problem = "TRUNCATED"
     table = FrameTable(
         pts_T=pts_T,

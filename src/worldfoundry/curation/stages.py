@@ -17,11 +17,11 @@ import numpy as np
 from worldfoundry.core.config import stable_hash
 from worldfoundry.core.contracts import Stage
 from worldfoundry.core.errors import DataError
-from worldfoundry.core.video_io import VideoInfo, probe_video, read_image
 from worldfoundry.curation.config import CurateConfig
 from worldfoundry.curation.discover import is_image
 from worldfoundry.curation.lowres import decode_lowres
 from worldfoundry.curation.plan import plan_clips
+from worldfoundry.curation.probe import probe_source
 from worldfoundry.curation.rows import Row
 from worldfoundry.curation.samples import write_image_sample, write_samples
 from worldfoundry.curation.shots import find_transitions, to_luma
@@ -95,23 +95,7 @@ def default_stages(config: CurateConfig) -> tuple[FunctionStage, ...]:
 
 
 def _probe(row: Mapping[str, Any]) -> Row:
-    if not is_image(row["uri"]):
-        return {"info": probe_video(row["path"])}
-    picture = read_image(row["path"])
-    return {
-        "info": VideoInfo(
-            path=row["path"],
-            codec=Path(row["path"]).suffix[1:].lower(),
-            pixel_format="rgb24",
-            width=picture.shape[1],
-            height=picture.shape[0],
-            rotation=0,
-            fps=0.0,
-            duration_s=0.0,
-            num_frames=1,
-            has_audio=False,
-        )
-    }
+    return {"info": probe_source(Path(row["path"]), row["uri"])}
 
 
 def _episode(row: Mapping[str, Any]) -> Row:
