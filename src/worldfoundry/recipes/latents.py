@@ -51,8 +51,7 @@ def encode_windows(
     """Encode the windows of `records`, one cache entry per clip; entries that `folder` already holds are not made again."""
     captions = sorted({record.caption for record in records})
     entries = []
-    cache = LatentCache(folder, identity=identity)
-    with progress("encoding clips", len(records), "clips") as bar:
+    with LatentCache(folder, identity=identity) as cache, progress("encoding clips", len(records), "clips") as bar:
         for record in records:
             if record.key not in cache:
                 cache.put(record.key, _encode_clip(dataset, record, window, tokenizer))
