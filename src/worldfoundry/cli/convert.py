@@ -1,7 +1,7 @@
 """`worldfoundry convert SRC DST`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import tyro
 
@@ -17,7 +17,7 @@ class ConvertConfig(Config):
     """The folder to write."""
     to: Literal["worldfoundry", "diffusers", "original"] = "worldfoundry"
     """Layout to write."""
-    original: Annotated[Path | None, tyro.conf.arg(name="original-config")] = None
+    config: Path | None = None
     """JSON with the original constructor's arguments, for sources in an original layout."""
 
 
@@ -25,7 +25,7 @@ def run(config: ConvertConfig) -> int:
     from worldfoundry.core.progress import say
     from worldfoundry.inference.convert import convert
 
-    say(f"wrote {convert(config.source, config.target, to=config.to, original_config=config.original)} ({config.to} layout)")
+    say(f"wrote {convert(config.source, config.target, to=config.to, original_config=config.config)} ({config.to} layout)")
     return 0
 
 

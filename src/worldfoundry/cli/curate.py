@@ -22,8 +22,8 @@ def run(config: CurateConfig) -> int:
 
     summary = curate(config)
     partial = f" ({summary.partial} partly damaged)" if summary.partial else ""
-    images = f", {summary.images} of them images" if summary.images else ""
-    print(f"files        {summary.files}: {summary.sources} with clips{partial}, {summary.duplicates} duplicates")
+    images = f", {_count(summary.images, 'image')} among them" if summary.images else ""
+    print(f"files        {summary.files}: {summary.sources} with clips{partial}, {_count(summary.duplicates, 'duplicate')}")
     print(f"clips kept   {summary.clips}{images}, {clock(summary.video_s)} of video")
     print(f"rejected     {_counts(summary.rejected, 'clip')}")
     print(f"quarantined  {_counts(summary.quarantined, 'file')}")
@@ -31,8 +31,11 @@ def run(config: CurateConfig) -> int:
     return 0
 
 
+def _count(number: int, unit: str) -> str:
+    return f"{number} {unit}{'' if number == 1 else 's'}"
+
+
 def _counts(counts: dict[str, int], unit: str) -> str:
     """`3 files: 2 NOT_MEDIA, 1 TOO_SHORT`."""
-    total = sum(counts.values())
-    reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items())
-    return f"{total} {unit}{'' if total == 1 else 's'}" + (f": {reasons}" if reasons else "")
+    reasons = ", ".join(f"{number} {reason}" for reason, number in counts.items())
+    return _count(sum(counts.values()), unit) + (f": {reasons}" if reasons else "")

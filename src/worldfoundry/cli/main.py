@@ -37,7 +37,7 @@ usage: worldfoundry VERB [options]
 {verbs}
 
 Start with `worldfoundry quickstart`. `worldfoundry VERB --help` lists every option of a verb.
-Understood by every verb: --config FILE (YAML; flags win), --print-config, --debug (tracebacks).
+Understood by every verb: --print-config, --debug (tracebacks) and, but for convert, --config FILE (YAML; flags win).
 Exit codes: 0 done, 2 bad usage or input, 3 blocked by a guard, 4 a guard could not run, 130 interrupted, 1 anything else.
 """
 

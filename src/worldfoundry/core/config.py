@@ -141,22 +141,27 @@ def allowed_range(field: FieldInfo | None) -> str:
 
 # --- flags ---------------------------------------------------------------------------------------------------------
 
-EVERYWHERE = "Also: --config FILE (YAML with these fields; flags win), --print-config, --debug (tracebacks)."
+CONFIG_FILE = "--config FILE (YAML with these fields; flags win), "
+EVERYWHERE = "Also: {config_file}--print-config, --debug (tracebacks)."
 
 
 def parse_args(cls: type[C], argv: list[str], prog: str, description: str = "") -> C:
     """Flags → config. `--config FILE` gives the defaults that flags override; `--print-config` prints YAML and exits.
+
+    A config with a field of its own called `config` keeps that flag for itself (`convert` does).
 
     tyro reads the flags (syntax, choices, missing ones, did-you-mean: a boxed message and exit code 2; `--help` exits
     with 0); pydantic judges the values afterwards, so a bad value is a ConfigError whether it came by flag or by file.
     """
     import tyro
 
-    argv, config_file = _take_option(argv, "--config")
+    own_flag = "config" in cls.model_fields
+    argv, config_file = (argv, None) if own_flag else _take_option(argv, "--config")
     print_only = "--print-config" in argv
     argv = [argument for argument in argv if argument != "--print-config"]
     options: Any = {"default": _from_file(cls, Path(config_file))} if config_file is not None else {}
-    text = "\n\n".join(part for part in (description, EVERYWHERE) if part)
+    also = EVERYWHERE.format(config_file="" if own_flag else CONFIG_FILE)
+    text = "\n\n".join(part for part in (description, also) if part)
     parsed = tyro.cli(cls, args=argv, prog=prog, description=text, registry=_registry(), **options)
     try:
         config = cls.model_validate(parsed.model_dump(warnings=False))
