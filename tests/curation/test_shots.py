@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from worldfoundry.curation import shots as shots_module
 from worldfoundry.curation.config import ShotConfig
 from worldfoundry.curation.shots import Transition, find_transitions, spans_between
 
@@ -155,6 +156,16 @@ def test_mixed_material_scores_well() -> None:
         hits, misses = hits + sum(hit), misses + len(hit) - sum(hit)
         false_alarms += sum(not any(t.start <= end + 2 and t.end >= start - 2 for start, end in truth) for t in found)
     assert 2 * hits / (2 * hits + misses + false_alarms) >= 0.95
+
+
+def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = dissolved(np.concatenate([shot(1, 90), shot(2, 90)]), shot(3, 60), 14)
+    frames = faded(frames, np.concatenate([shot(4, 45), shot(5, 45)]), 9, 3)
+    whole = find(frames)
+    assert [t.kind for t in whole] == ["cut", "dissolve", "fade", "cut"]
+    for block in (37, 90, 128):
+        monkeypatch.setattr(shots_module, "BLOCK", block)
+        assert find(frames) == whole
 
 
 def test_nothing_comes_of_nothing() -> None:

@@ -151,10 +151,7 @@ def _resolve_url(source: str) -> list[Row]:
     try:
         filesystem, root = fsspec.core.url_to_fs(source)
     except ImportError as error:
-        package = str(error).split("Install ")[-1].split()[0] if "Install " in str(error) else source.split("://")[0]
-        raise UsageError(
-            f"{source!r} needs a package that is not installed.", f"Install it with: pip install {package}"
-        ) from error
+        raise UsageError(f"{source!r} needs a package that is not installed.", f"fsspec says: {error}") from error
     except ValueError as error:
         raise UsageError(f"{source!r} is not a URL that fsspec knows: {error}.") from error
     try:

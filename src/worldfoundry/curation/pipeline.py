@@ -6,7 +6,7 @@ import resource
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -60,8 +60,7 @@ def curate(config: CurateConfig, *, executor: Executor = in_process) -> CurateSu
         with progress("curate", total=len(todo), unit="files") as bar:
             for commit in executor(partial(process_source, config=config, out=config.out), todo):
                 commits[commit["source_id"]] = commit
-                code = commit["failure"]["code"] if commit["failure"] else ""
-                bar.advance(note=f"{_count_clips(commits)} clips" + (f", {code}" if code else ""))
+                bar.advance(note=_so_far(commits))
         tables = _collect(sources, commits, unreadable)
         shards = pack(store, tables["clips"], config.shard_mb)
         tables["clips"] = [{**clip, "shard": shards[clip["key"]]} for clip in tables["clips"]]
@@ -120,7 +119,8 @@ def _collect(sources: list[Row], commits: dict[str, Row | None], unreadable: lis
         if commit["failure"]:
             failure = Failure(**commit["failure"])
             for uri in (row["uri"], *row["duplicates"]):
-                tables["quarantine"].append(quarantine_row({**row, "uri": uri}, row["source_id"], failure))
+                own = replace(failure, message=failure.message.replace(row["uri"], uri))
+                tables["quarantine"].append(quarantine_row({**row, "uri": uri}, row["source_id"], own))
         else:
             tables["sources"].append({**row, **commit["source"]})
         tables["shots"] += commit["shots"]
@@ -169,5 +169,7 @@ def peak_memory_mb() -> float:
     return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)  # bytes on macOS, kilobytes elsewhere
 
 
-def _count_clips(commits: dict[str, Row | None]) -> int:
-    return sum(len(commit["clips"]) for commit in commits.values() if commit)
+def _so_far(commits: dict[str, Row | None]) -> str:
+    done = [commit for commit in commits.values() if commit]
+    bad = sum(commit["failure"] is not None for commit in done)
+    return f"{sum(len(commit['clips']) for commit in done)} clips" + (f", {bad} files in quarantine" if bad else "")

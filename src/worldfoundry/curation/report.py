@@ -37,7 +37,7 @@ def write_report(store: Store, tables: dict[str, list[Row]], summary: "CurateSum
         funnel=_funnel(tables, summary),
         clips=_spread(tables["clips"], MOST_CLIPS, store),
         timelines=_timelines(tables)[:MOST_TIMELINES],
-        num_timelines=len(tables["sources"]),
+        num_videos=sum(not source["image"] for source in tables["sources"]),
         quarantine=tables["quarantine"][:MOST_ROWS],
         rejected=tables["rejected"][:MOST_ROWS],
         num_rejected=len(tables["rejected"]),

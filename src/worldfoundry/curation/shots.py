@@ -12,6 +12,7 @@ movement costs little and a change of scene costs much. `change` is in luma leve
   ends, and has less contrast than either; a moving camera has neither property. The span is where the fitted `a` rises.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -20,6 +21,7 @@ import numpy as np
 from worldfoundry.curation.config import ShotConfig
 
 Kind = Literal["cut", "fade", "dissolve"]
+BLOCK = 2048  # frames that are looked at together
 BAR_LUMA = 24  # what never gets brighter is a black bar
 SAME_SCENE = 0.85  # correlation after the best shift (measured: dissolves up to 0.80, pans and changes of light from 0.90)
 
@@ -35,21 +37,33 @@ class Transition:
 
 
 def find_transitions(rgb_THWC: np.ndarray, fps: float, config: ShotConfig) -> list[Transition]:
-    """Transitions in order, never overlapping. `rgb_THWC` is uint8 (T, 18, 32, 3); `fps` turns seconds into frames."""
+    """Transitions in order, never overlapping. `rgb_THWC` is uint8 (T, 18, 32, 3); `fps` turns seconds into frames.
+
+    Works on a block of frames at a time, so that a film needs little more memory than its small pictures.
+    """
     if len(rgb_THWC) < 2:
         return []
-    luma_THW = to_luma(rgb_THWC)
-    change_T = np.concatenate([np.zeros(1, np.float32), scene_change(rgb_THWC[1:], rgb_THWC[:-1])])
-    fades = _find_fades(luma_THW, change_T, fps, config)
-    cuts = _find_cuts(rgb_THWC, change_T, fps, config)
-    cuts = [cut for cut in cuts if not any(fade.start - 1 <= cut.start <= fade.end + 1 for fade in fades)]
-    hard = sorted(fades + cuts, key=lambda transition: transition.start)
-    return sorted(hard + _find_dissolves(luma_THW, hard, fps, config), key=lambda transition: transition.start)
+    change_T = np.concatenate([np.zeros(1, np.float32), _in_blocks(scene_change, rgb_THWC[1:], rgb_THWC[:-1])])
+    fades = _find_fades(rgb_THWC, change_T, fps, config)
+    hard = _merge_overlapping(fades + _find_cuts(rgb_THWC, change_T, fades, fps, config))
+    return sorted(hard + _find_dissolves(rgb_THWC, hard, fps, config), key=lambda transition: transition.start)
+
+
+def _in_blocks(function: Callable[..., np.ndarray], *arrays_T: np.ndarray) -> np.ndarray:
+    """A function of single frames (or pairs), applied block by block along the first axis."""
+    blocks = range(0, max(1, len(arrays_T[0])), BLOCK)
+    return np.concatenate([function(*(array[i : i + BLOCK] for array in arrays_T)) for i in blocks])
 
 
 def to_luma(rgb_THWC: np.ndarray) -> np.ndarray:
     """float32 luma (BT.601 weights), 0 to 255."""
     return rgb_THWC.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+
+
+def luma_change(rgb_THWC: np.ndarray) -> np.ndarray:
+    """Mean absolute change of luma from frame t - 1 to t (float32, T; first 0): the amount of motion, camera included."""
+    step = _in_blocks(lambda a, b: np.abs(to_luma(a) - to_luma(b)).mean(axis=(1, 2)), rgb_THWC[1:], rgb_THWC[:-1])
+    return np.concatenate([np.zeros(1, np.float32), step])
 
 
 def scene_change(a_THWC: np.ndarray, b_THWC: np.ndarray) -> np.ndarray:
@@ -74,7 +88,9 @@ def block_difference(a_THW: np.ndarray, b_THW: np.ndarray) -> np.ndarray:
 # --- cuts ----------------------------------------------------------------------------------------------------------
 
 
-def _find_cuts(rgb_THWC: np.ndarray, change_T: np.ndarray, fps: float, config: ShotConfig) -> list[Transition]:
+def _find_cuts(
+    rgb_THWC: np.ndarray, change_T: np.ndarray, fades: list[Transition], fps: float, config: ShotConfig
+) -> list[Transition]:
     reach = max(2, round(config.flash_s * fps))
     cuts: list[Transition] = []
     for t in np.flatnonzero(change_T >= min(config.cut_threshold, config.jump_threshold)):
@@ -83,7 +99,8 @@ def _find_cuts(rgb_THWC: np.ndarray, change_T: np.ndarray, fps: float, config: S
             change_T[t] / max(config.cut_threshold, config.cut_ratio * around),
             change_T[t] / max(config.jump_threshold, config.jump_ratio * around),
         )
-        if strength < 1 or _is_flash(rgb_THWC, change_T, int(t), reach):
+        in_fade = any(fade.start - 1 <= t <= fade.end + 1 for fade in fades)
+        if in_fade or strength < 1 or _is_flash(rgb_THWC, change_T, int(t), reach):
             continue
         cut = Transition(kind="cut", start=int(t), end=int(t), confidence=_confidence(strength))
         if cuts and t - cuts[-1].end < reach:  # two cuts within a flash's length enclose no shot worth having
@@ -117,35 +134,36 @@ def _confidence(strength: float) -> float:
 # --- fades ---------------------------------------------------------------------------------------------------------
 
 
-def _find_fades(luma_THW: np.ndarray, change_T: np.ndarray, fps: float, config: ShotConfig) -> list[Transition]:
-    picture_THW = _without_bars(luma_THW)
-    mean_T, contrast_T = picture_THW.mean(axis=(1, 2)), picture_THW.std(axis=(1, 2))
+def _find_fades(rgb_THWC: np.ndarray, change_T: np.ndarray, fps: float, config: ShotConfig) -> list[Transition]:
+    rows, columns = _inside_bars(rgb_THWC)
+    mean_T = _in_blocks(lambda rgb: to_luma(rgb)[:, rows][:, :, columns].mean(axis=(1, 2)), rgb_THWC)
+    contrast_T = _in_blocks(lambda rgb: to_luma(rgb)[:, rows][:, :, columns].std(axis=(1, 2)), rgb_THWC)
     dark_T, bright_T = mean_T < config.blank_luma, mean_T > 255 - config.blank_luma
     # Between black and white (a dip to fog or colour) a frame must be more nearly uniform to count.
     blank_T = contrast_T < np.where(dark_T | bright_T, config.blank_contrast, 0.5 * config.blank_contrast)
     longest, flash = round(config.fade_s * fps), max(2, round(config.flash_s * fps))
     fades: list[Transition] = []
     for first, stop in _runs(blank_T):
-        if not dark_T[first] and stop - first <= flash and _same_scene(luma_THW, first - 1, stop, change_T):
+        if not dark_T[first] and stop - first <= flash and _same_scene(rgb_THWC, first - 1, stop, change_T):
             continue
         start = _walk_ramp(contrast_T, first, -1, longest, fades[-1].end if fades else 0)
-        end = _walk_ramp(contrast_T, stop - 1, 1, longest, len(luma_THW) - 1) + 1
+        end = _walk_ramp(contrast_T, stop - 1, 1, longest, len(rgb_THWC) - 1) + 1
         ramped = max(first - start, end - stop) >= 3
         start, end = (start, end) if ramped else (first, stop)
         fades.append(Transition(kind="fade" if ramped else "cut", start=start, end=end, confidence=0.95))
-    return _merge_touching(fades)
+    return _merge_overlapping(fades)
 
 
-def _without_bars(luma_THW: np.ndarray) -> np.ndarray:
-    """Leave out rows and columns that are black in every frame (letterbox), and those beside them, which hold some of both."""
-    brightest_HW = luma_THW.max(axis=0)
+def _inside_bars(rgb_THWC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Masks of rows and columns, without those black in every frame (letterbox) and those beside them (some of both)."""
+    brightest_HW = rgb_THWC.max(axis=(0, 3))
 
     def inner(brightest: np.ndarray) -> np.ndarray:
         lit = np.concatenate([[True], brightest > BAR_LUMA, [True]])
         return lit[1:-1] & lit[:-2] & lit[2:]
 
     rows, columns = inner(brightest_HW.max(axis=1)), inner(brightest_HW.max(axis=0))
-    return luma_THW[:, rows][:, :, columns] if rows.any() and columns.any() else luma_THW
+    return (rows, columns) if rows.any() and columns.any() else (np.ones_like(rows), np.ones_like(columns))
 
 
 def _walk_ramp(contrast_T: np.ndarray, edge: int, step: int, longest: int, limit: int) -> int:
@@ -156,20 +174,21 @@ def _walk_ramp(contrast_T: np.ndarray, edge: int, step: int, longest: int, limit
     return t
 
 
-def _same_scene(luma_THW: np.ndarray, before: int, after: int, change_T: np.ndarray) -> bool:
-    if before < 0 or after >= len(luma_THW):
+def _same_scene(rgb_THWC: np.ndarray, before: int, after: int, change_T: np.ndarray) -> bool:
+    if before < 0 or after >= len(rgb_THWC):
         return False
-    difference = block_difference(luma_THW[after : after + 1], luma_THW[before : before + 1])[0]
-    return bool(difference < 0.5 * change_T[before + 1])
+    return bool(scene_change(rgb_THWC[after : after + 1], rgb_THWC[before : before + 1])[0] < 0.5 * change_T[before + 1])
 
 
-def _merge_touching(fades: list[Transition]) -> list[Transition]:
+def _merge_overlapping(transitions: list[Transition]) -> list[Transition]:
+    """In order; what touches becomes one, of the longer one's kind."""
     merged: list[Transition] = []
-    for fade in fades:
-        if merged and fade.start <= merged[-1].end:
+    for transition in sorted(transitions, key=lambda t: (t.start, t.end)):
+        if merged and transition.start <= merged[-1].end:
             last = merged.pop()
-            fade = Transition(kind="fade", start=last.start, end=fade.end, confidence=fade.confidence)
-        merged.append(fade)
+            longer = max(last, transition, key=lambda t: t.end - t.start)
+            transition = replace(longer, start=last.start, end=max(last.end, transition.end))
+        merged.append(transition)
     return merged
 
 
@@ -182,29 +201,34 @@ def _runs(mask_T: np.ndarray) -> list[tuple[int, int]]:
 # --- dissolves -----------------------------------------------------------------------------------------------------
 
 
-def _find_dissolves(luma_THW: np.ndarray, hard: list[Transition], fps: float, config: ShotConfig) -> list[Transition]:
+def _find_dissolves(rgb_THWC: np.ndarray, hard: list[Transition], fps: float, config: ShotConfig) -> list[Transition]:
     """Search each stretch between hard transitions on its own, at several lengths, best evidence first."""
-    found = []
-    for start, end in spans_between(hard, len(luma_THW)):
-        stretch_THW = luma_THW[start:end]
-        candidates = [c for half_s in config.dissolve_half_s for c in _candidates(stretch_THW, round(half_s * fps), config)]
-        taken: list[Transition] = []
-        for score, centre, half in sorted(candidates, reverse=True):
-            first, last = _ramp_span(stretch_THW, centre, half)
-            if any(first < other.end + half and other.start - half < last for other in taken):
-                continue
-            kind = _ramp_kind(stretch_THW, first, last, config)
-            if kind and config.dissolve_min_s * fps <= last - first <= config.dissolve_max_s * fps:
-                confidence = _confidence(score / config.dissolve_threshold)
-                taken.append(Transition(kind=kind, start=first, end=last, confidence=confidence))
-        found += [replace(t, start=t.start + start, end=t.end + start) for t in taken]
+    halves = sorted({round(half_s * fps) for half_s in config.dissolve_half_s} - {0, 1})
+    reach = 3 * max(halves, default=0)
+    found: list[Transition] = []
+    for start, end in spans_between(hard, len(rgb_THWC)):
+        for block in range(start, end, BLOCK):
+            low, high = max(start, block - reach), min(end, block + BLOCK + reach)
+            luma_THW = to_luma(rgb_THWC[low:high])
+            candidates = [c for half in halves for c in _candidates(luma_THW, half, config) if 0 <= c[1] + low - block < BLOCK]
+            for score, centre, half in sorted(candidates, reverse=True):
+                first, last = _ramp_span(luma_THW, centre, half)
+                if any(first + low < other.end + half and other.start - half < last + low for other in found):
+                    continue
+                kind = _ramp_kind(luma_THW, first, last, config)
+                # The same scene at two brightnesses is a fade where a stretch begins or ends, else a change of light.
+                at_edge = first + low <= start + 1 or last + low >= end - 1
+                fits = config.dissolve_min_s * fps <= last - first <= config.dissolve_max_s * fps
+                if fits and (kind == "dissolve" or (kind == "fade" and at_edge)):
+                    confidence = _confidence(score / config.dissolve_threshold)
+                    found.append(Transition(kind=kind, start=first + low, end=last + low, confidence=confidence))
     return found
 
 
 def _ramp_kind(luma_THW: np.ndarray, first: int, last: int, config: ShotConfig) -> Kind | None:
     """A dissolve if every frame of the ramp is a mixture of its ends, in even steps, and the ends are different pictures.
 
-    The same picture at two brightnesses is a fade if it begins or ends the stretch, else a change of light within a shot.
+    A fade if the ends are the same picture at two brightnesses; None if anything moves.
     """
     low, high = max(first - 1, 0), min(last, len(luma_THW) - 1)
     ramp_TN = luma_THW[low : high + 1].reshape(high + 1 - low, -1)
@@ -214,9 +238,7 @@ def _ramp_kind(luma_THW: np.ndarray, first: int, last: int, config: ShotConfig) 
     unevenness = np.abs(weight_T - np.linspace(0, 1, len(weight_T))).max()
     if error > config.dissolve_ramp_error or unevenness > config.dissolve_ramp_error:
         return None
-    if _likeness(luma_THW[low], luma_THW[high]) < SAME_SCENE:
-        return "dissolve"
-    return "fade" if low == 0 or high == len(luma_THW) - 1 else None
+    return "dissolve" if _likeness(luma_THW[low], luma_THW[high]) < SAME_SCENE else "fade"
 
 
 def _likeness(a_HW: np.ndarray, b_HW: np.ndarray, reach: tuple[int, int] = (4, 8)) -> float:

@@ -55,7 +55,7 @@ def fingerprint(rows: Iterable[Row], store: Store) -> tuple[list[Row], list[Row]
             failures.append(quarantine_row(row, None, failure))
     sources = []
     for source_id, group in groups.items():
-        first, *others = sorted(group, key=lambda row: (not (row["episode_uri"] or row["caption_uri"]), row["uri"]))
+        first, *others = sorted(group, key=_speaks_first)
         sidecars = [sha256_of(uri) for uri in (first["episode_uri"], first["caption_uri"]) if uri]
         sources.append(
             {
@@ -66,6 +66,10 @@ def fingerprint(rows: Iterable[Row], store: Store) -> tuple[list[Row], list[Row]
             }
         )
     return sorted(sources, key=lambda row: row["uri"]), failures
+
+
+def _speaks_first(row: Row) -> tuple[bool, bool, str]:
+    return not (row["episode_uri"] or row["caption_uri"]), is_image(row["uri"]), row["uri"]
 
 
 def quarantine_row(row: Row, source_id: str | None, failure: Failure) -> Row:
@@ -140,9 +144,7 @@ def _no_clip(result: Row) -> Failure | None:
         return Failure(stage="plan", code="BLANK", message="Every frame is nearly uniform black or white, or in a transition.")
     code = max(sorted(set(reasons)), key=reasons.count)
     longest_s = max(clip["duration_s"] for clip in result["rejected"])
-    message = (
-        f"All {len(result['rejected'])} shots were rejected; the longest has {longest_s:.2f} s, the file {len(frames)} frames."
-    )
+    message = f"{len(frames)} frames gave no clip: {len(result['rejected'])} rejected, the longest of {longest_s:.2f} s."
     return Failure(stage="plan", code=code, message=message)
 
 

@@ -24,7 +24,7 @@ from worldfoundry.curation.plan import plan_clips
 from worldfoundry.curation.probe import probe_source
 from worldfoundry.curation.rows import Row
 from worldfoundry.curation.samples import write_image_sample, write_samples
-from worldfoundry.curation.shots import find_transitions, to_luma
+from worldfoundry.curation.shots import find_transitions, luma_change
 from worldfoundry.curation.sidecars import check_episode, read_episode
 
 
@@ -110,11 +110,10 @@ def _watch(row: Mapping[str, Any], config: CurateConfig) -> Row:
     if row["episode"] is not None:
         times_s_T = np.array([frames.seconds(int(pts) - int(frames.pts_T[0]) + frames.zero_pts) for pts in frames.pts_T])
         check_episode(row["episode"], times_s_T, frames.fps)
-    change_T = np.abs(np.diff(to_luma(rgb_THWC), axis=0)).mean(axis=(1, 2))
     return {
         "frames": frames,
         "transitions": find_transitions(rgb_THWC, frames.fps, config.shots),
-        "motion_T": np.concatenate([np.zeros(1, np.float32), change_T]),
+        "motion_T": luma_change(rgb_THWC),
     }
 
 

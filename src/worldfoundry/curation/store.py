@@ -33,7 +33,10 @@ class Store:
     def opened(self, config: CurateConfig) -> Iterator[None]:
         """Take the folder for this run. Raises UsageError if it is in use, not ours, or made with other parameters."""
         self._check_ours(config)
-        self.work.mkdir(parents=True, exist_ok=True)
+        try:
+            self.work.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"{str(self.out)!r} cannot be created: {error.strerror}.", "Choose another --out.") from error
         with open(self.work / ".lock", "w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
