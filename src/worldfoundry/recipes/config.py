@@ -104,11 +104,11 @@ class QuickstartConfig(Config):
 
     out: Path = Path("quickstart")
     """Folder for everything: clips, checkpoints, generated videos, results.json, report.html."""
-    minutes: float = Field(default=6.0, gt=0)
+    minutes: float = Field(default=7.0, gt=0)
     """Minutes of training in all, on the machine at hand; the rest of the road takes about three more."""
     data: Path | None = None
     """Your own folder of videos, in place of the sample footage."""
-    tokenizer_share: float = Field(default=0.2, gt=0, lt=1)
+    tokenizer_share: float = Field(default=0.15, gt=0, lt=1)
     """Share of the training minutes for the tokenizer."""
     text: Literal["auto", "minilm", "none"] = "auto"
     """Text encoder for captions, as in `train diffusion`."""

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from worldfoundry.core.contracts import Verdict, WorldVideo
+from worldfoundry.core.devices import pick_device
 from worldfoundry.core.errors import GuardError
 from worldfoundry.core.progress import clock, progress, say
 from worldfoundry.curation.config import CurateConfig
@@ -72,6 +73,7 @@ def quickstart(config: QuickstartConfig) -> Path:
 
     road = Road(config=config)
     out = config.out
+    pick_device(config.device)  # a device that is not here is said before the work, not after it
     with road.step("curate"):
         curate(CurateConfig(input=str(config.data or sample_footage()), out=out / "clips"))
     window = WindowConfig(mirror_action=MIRROR_PUSHER if config.data is None else None)
@@ -122,8 +124,8 @@ def diffusion_recipe(config: QuickstartConfig, window: WindowConfig, tokenizer: 
         window=window,
         # A model of minutes knows where things are long before it can remove the last noise: it is trained mostly at high
         # noise and sampled in few steps that stay there.
-        scheduler=SchedulerConfig(sigma_min=0.5, sigma_max=10.0, rho=5.0),
-        num_inference_steps=2,
+        scheduler=SchedulerConfig(sigma_min=2.0, sigma_max=10.0, rho=5.0),
+        num_inference_steps=3,
         loss=DiffusionLossConfig(sigma_mean=0.9, sigma_std=1.3, change_weight=4.0),
         loop=LoopConfig(
             minutes=minutes,

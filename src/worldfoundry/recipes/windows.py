@@ -41,7 +41,7 @@ class Split:
 def split(dataset: ClipDataset, config: WindowConfig, *, need_actions: bool = False) -> Split:
     """Leave out clips that are shorter than a window or lack needed actions, then hold sources out.
 
-    Raises DataError if nothing long enough is left.
+    Raises DataError if nothing long enough is left, or all of it comes from one source.
     """
     usable = [r for r in dataset.records if r.num_frames >= config.num_frames and (r.has_actions or not need_actions)]
     if not usable:
@@ -52,6 +52,11 @@ def split(dataset: ClipDataset, config: WindowConfig, *, need_actions: bool = Fa
             "Lower --window.num-frames, or curate longer videos.",
         )
     train, held_out = split_records(usable, config.held_out_fraction, config.split_seed)
+    if not held_out:
+        raise DataError(
+            f"All {len(usable)} usable clips come from one source, {usable[0].source_id!r}; nothing is left to measure on.",
+            "Curate at least two videos: one of them is held out from training.",
+        )
     return Split(train=train, held_out=held_out, skipped=len(dataset.records) - len(usable))
 
 
