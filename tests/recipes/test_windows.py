@@ -26,6 +26,25 @@ def test_short_clips_are_left_out_and_sources_kept_apart(dataset):
     assert held_out
 
 
+def test_tokenizer_and_world_model_hold_out_the_same_sources(make_dataset):
+    """One clip without actions must not shift the choice: a tokenizer would be trained on what the world is measured on."""
+    acting = ClipDataset(make_dataset([(f"s{i:02d}", 20, 32, 48) for i in range(20)], actions=True))
+    silent = ClipDataset(make_dataset([("s005", 20, 32, 48), ("s99", 20, 32, 48)], name="silent"))
+    acting.records = (*acting.records, *silent.records)
+    tokenizer, world = split(acting, WINDOW), split(acting, WINDOW, need_actions=True)
+    assert {r.source_id for r in tokenizer.held_out} == {r.source_id for r in world.held_out}
+    assert {"s005", "s99"} <= {r.source_id for r in tokenizer.train} - {r.source_id for r in world.train}
+
+
+def test_one_source_with_actions_among_others_still_leaves_a_tokenizer_something_to_measure_on(make_dataset):
+    dataset = ClipDataset(make_dataset([("a", 20, 32, 48)], actions=True))
+    dataset.records = (*dataset.records, *ClipDataset(make_dataset([("b", 20, 32, 48)], name="silent")).records)
+    parts = split(dataset, WINDOW)
+    assert {len(parts.train), len(parts.held_out)} == {1}
+    with pytest.raises(DataError, match="come from one source, 'a'"):
+        split(dataset, WINDOW, need_actions=True)
+
+
 def test_windows_start_a_stride_apart_and_keep_frames_with_their_actions(dataset):
     record = next(r for r in dataset.records if r.source_id == "a")
     (windows,) = iter_windows(dataset, [record], WINDOW)
@@ -61,6 +80,14 @@ def test_spread_windows_cover_clips_and_their_length(dataset):
     assert max(w.start for w in windows) == max(r.num_frames for r in records) - 17
 
 
+def test_spread_windows_hold_the_frames_that_whole_clips_hold(dataset):
+    record = dataset.records[0]
+    (whole,) = iter_windows(dataset, [record], WINDOW.replace(stride=1))
+    for window in spread_windows(dataset, [record], WINDOW, 3):
+        assert np.array_equal(window.frames, whole[window.start].frames)
+        assert np.array_equal(window.actions, whole[window.start].actions)
+
+
 def test_nothing_long_enough_says_how_long_the_longest_is(dataset):
     with pytest.raises(DataError, match=r"has 100 frames \(the longest has 30\)"):
         split(dataset, WINDOW.replace(num_frames=100))
@@ -69,3 +96,8 @@ def test_nothing_long_enough_says_how_long_the_longest_is(dataset):
 def test_no_actions_where_they_are_needed(make_dataset):
     with pytest.raises(DataError, match="and actions"):
         split(ClipDataset(make_dataset(CLIPS, name="silent")), WINDOW, need_actions=True)
+
+
+def test_a_single_source_leaves_nothing_to_measure_on(make_dataset):
+    with pytest.raises(DataError, match="come from one source, 'a'"):
+        split(ClipDataset(make_dataset([("a", 30, 32, 48), ("a", 25, 32, 48), ("c", 9, 32, 48)], name="one")), WINDOW)

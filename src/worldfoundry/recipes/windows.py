@@ -39,11 +39,16 @@ class Split:
 
 
 def split(dataset: ClipDataset, config: WindowConfig, *, need_actions: bool = False) -> Split:
-    """Leave out clips that are shorter than a window or lack needed actions, then hold sources out.
+    """Leave out clips that are shorter than a window or lack needed actions, and hold sources out.
 
+    Held-out sources are chosen among those with actions (among all, if fewer than two have any) whether or not actions
+    are needed: a tokenizer and a world model trained with one window config then hold out the same ones, and the world
+    model is not measured on footage that its tokenizer was trained on.
     Raises DataError if nothing long enough is left, or all of it comes from one source.
     """
-    usable = [r for r in dataset.records if r.num_frames >= config.num_frames and (r.has_actions or not need_actions)]
+    long = [r for r in dataset.records if r.num_frames >= config.num_frames]
+    acting = [r for r in long if r.has_actions]
+    usable = acting if need_actions else long
     if not usable:
         longest = max((r.num_frames for r in dataset.records), default=0)
         raise DataError(
@@ -51,8 +56,11 @@ def split(dataset: ClipDataset, config: WindowConfig, *, need_actions: bool = Fa
             + (" and actions." if need_actions else "."),
             "Lower --window.num-frames, or curate longer videos.",
         )
-    train, held_out = split_records(usable, config.held_out_fraction, config.split_seed)
-    if not held_out:
+    pool = acting if len({r.source_id for r in acting}) > 1 else long
+    chosen = {r.source_id for r in split_records(pool, config.held_out_fraction, config.split_seed)[1]}
+    train = [r for r in usable if r.source_id not in chosen]
+    held_out = [r for r in usable if r.source_id in chosen]
+    if not train or not held_out:
         raise DataError(
             f"All {len(usable)} usable clips come from one source, {usable[0].source_id!r}; nothing is left to measure on.",
             "Curate at least two videos: one of them is held out from training.",
@@ -73,16 +81,28 @@ def iter_windows(dataset: ClipDataset, records: list[ClipRecord], config: Window
 
 
 def spread_windows(dataset: ClipDataset, records: list[ClipRecord], config: WindowConfig, count: int) -> list[Window]:
-    """`count` windows spread evenly over clips and over each clip's length (for evaluation; never mirrored)."""
-    chosen = []
+    """`count` windows spread evenly over clips and over each clip's length (for evaluation; never mirrored).
+
+    Only the chosen windows are decoded. Fewer than `count` come back if the clips hold fewer different ones.
+    """
     per_clip = -(-count // len(records))
-    for record in records:
-        frames, actions = fit(dataset.video(record), config.height, config.width), dataset.actions(record)
-        last = len(frames) - config.num_frames
-        starts = sorted({round(s) for s in np.linspace(0, last, per_clip)} if per_clip > 1 else {last // 2})
-        chosen += [cut(record, frames, actions, start, config.num_frames) for start in starts]
-    keep = np.linspace(0, len(chosen) - 1, min(count, len(chosen))).round().astype(int)
-    return [chosen[i] for i in keep]
+    places = [
+        (record, start) for record in records for start in _spread_starts(record.num_frames - config.num_frames, per_clip)
+    ]
+    keep = np.linspace(0, len(places) - 1, min(count, len(places))).round().astype(int)
+    return [_decode(dataset, *places[i], config) for i in keep]
+
+
+def _spread_starts(last: int, count: int) -> list[int]:
+    """Up to `count` different first frames from 0 to `last`; the middle for one."""
+    return sorted({round(start) for start in np.linspace(0, last, count)}) if count > 1 else [last // 2]
+
+
+def _decode(dataset: ClipDataset, record: ClipRecord, start: int, config: WindowConfig) -> Window:
+    frames = fit(dataset.video(record, start, config.num_frames), config.height, config.width)
+    actions = dataset.actions(record)
+    span = slice(start, start + config.num_frames)
+    return Window(record=record, start=start, frames=frames, actions=None if actions is None else actions[span])
 
 
 def cut(record: ClipRecord, frames: np.ndarray, actions: np.ndarray | None, start: int, num_frames: int) -> Window:
