@@ -58,7 +58,10 @@ def test_the_zoo_is_accounted_for(zoo: Any, tmp_path: Path) -> None:
         "cut_off.mp4": zoo.cut_off("cut_off.mp4", 0.6, moov_first=True),
         "damaged.mp4": zoo.damaged("damaged.mp4"),
         "bad_start.mp4": zoo.damaged("bad_start.mp4", at=0.02),
+        "moving.gif": zoo.encoded("moving.gif", zoo.frames(24, seed=3), codec="gif", pixel_format="rgb8"),
+        "one_after_another.ts": zoo.encoded("one_after_another.ts", frames),
     }
+    good["one_after_another.ts"].write_bytes(2 * good["one_after_another.ts"].read_bytes())
     bad = {
         "empty.mp4": (zoo.text("empty.mp4", ""), "EMPTY_FILE"),
         "text.mp4": (zoo.text("text.mp4"), "NOT_MEDIA"),
@@ -77,9 +80,10 @@ def test_the_zoo_is_accounted_for(zoo: Any, tmp_path: Path) -> None:
         "cut_off.mp4": "TRUNCATED",
         "damaged.mp4": "DECODE_ERROR",
         "bad_start.mp4": "DECODE_ERROR",
+        "one_after_another.ts": "PTS_NONMONOTONIC",
     }
     assert summary.files == len(good) + len(bad)
-    assert (summary.sources, summary.partial, sum(summary.quarantined.values())) == (len(good), 3, len(bad))
+    assert (summary.sources, summary.partial, sum(summary.quarantined.values())) == (len(good), 4, len(bad))
     # Everything kept can be read back, with the size and count that the table says.
     dataset = ClipDataset(tmp_path / "out")
     assert len(dataset) == summary.clips >= len(good)
@@ -214,6 +218,15 @@ def test_the_output_may_lie_inside_the_input(zoo: Any) -> None:
     zoo.video("a.mp4", num_frames=24)
     for _ in range(2):
         assert curate(config(zoo.folder, zoo.folder / "out")).files == 1
+
+
+def test_the_work_folder_can_be_lost(zoo: Any, tmp_path: Path) -> None:
+    fill(zoo)
+    curate(config(zoo.folder, tmp_path / "out"))
+    before = content(tmp_path / "out")
+    shutil.rmtree(tmp_path / "out" / "work")
+    assert curate(config(zoo.folder, tmp_path / "out")).processed == 6
+    assert content(tmp_path / "out") == before
 
 
 def test_shards_are_closed_at_their_size(zoo: Any, tmp_path: Path) -> None:

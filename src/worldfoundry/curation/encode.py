@@ -155,9 +155,18 @@ def _shown_at(source: Path, times_s_T: np.ndarray, frames: FrameTable, plan: Cli
 
 
 def _frames_from(source: Path, start_s: float, end_s: float) -> Iterator[tuple[float, np.ndarray]]:
-    """Frames of [start_s, end_s). Where a container's seek lands too late, decode from the beginning instead."""
+    """Frames of [start_s, end_s), as far as time runs forwards. Where a container's seek lands too late, decode from the
+    beginning instead."""
     frames = iter_frames(source, start_s=start_s, end_s=end_s)
     first = next(frames, None)
     if first is not None and first[0] <= start_s + SAME_TIME_S:
-        return chain([first], frames)
-    return (item for item in iter_frames(source, end_s=end_s) if item[0] >= start_s - SAME_TIME_S)
+        frames = chain([first], frames)
+    else:
+        frames = (item for item in iter_frames(source, end_s=end_s) if item[0] >= start_s - SAME_TIME_S)
+    latest_s = -1.0
+    for time_s, picture in frames:
+        if time_s < latest_s:
+            return
+        if time_s > latest_s:
+            yield time_s, picture
+        latest_s = time_s

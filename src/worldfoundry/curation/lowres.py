@@ -25,7 +25,7 @@ class FrameTable:
     """The times of all frames of a video. `pts_T` count `time_base` seconds and rise strictly; `zero_pts` is the start.
 
     `damaged_T` marks frames that the decoder could not restore; `problem` is the reason code of what went wrong on the
-    way ("" if nothing did). `short_closed_gops` is the longest distance between keyframes, 0 if a group is open.
+    way ("" if nothing did). `longest_closed_gop` is the longest distance between keyframes in frames, 0 if a group is open.
     """
 
     pts_T: np.ndarray

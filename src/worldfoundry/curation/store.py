@@ -32,7 +32,7 @@ class Store:
     @contextmanager
     def opened(self, config: CurateConfig) -> Iterator[None]:
         """Take the folder for this run. Raises UsageError if it is in use, not ours, or made with other parameters."""
-        self._check_ours(config)
+        self._check_ours()
         try:
             self.work.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -72,11 +72,11 @@ class Store:
         tars = sorted(path for path in self.shards.glob("*/*.tar") if path.with_suffix(".json").is_file())
         return {key: str(tar.relative_to(self.out)) for tar in tars for key in read_index(tar).samples}
 
-    def _check_ours(self, config: CurateConfig) -> None:
+    def _check_ours(self) -> None:
         if self.out.exists() and not self.out.is_dir():
             raise UsageError(f"{str(self.out)!r} is a file, not a folder.", "Choose another --out.")
         strangers = [path.name for path in self.out.iterdir()] if self.out.is_dir() else []
-        if strangers and not self.work.is_dir():
+        if strangers and not (self.work.is_dir() or (self.tables / "clips.parquet").is_file()):
             raise UsageError(
                 f"{str(self.out)!r} holds other files ({', '.join(sorted(strangers)[:3])}) and no clip dataset.",
                 "Choose a new or empty folder for --out.",
