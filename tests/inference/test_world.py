@@ -89,6 +89,37 @@ def test_the_last_actions_beyond_the_clip_do_not_matter(world):
     )
 
 
+def test_every_action_of_the_output_counts_at_any_length(world):
+    """Seven frames need two latent frames after the first; actions 4 and 5 act in the part that is cropped to."""
+    for i in range(6):
+        still, moved = np.zeros((6, 2), np.float32), np.zeros((6, 2), np.float32)
+        moved[i] = 3
+        one, two = (world.generate(input=frames(1), num_frames=7, actions=a).frames for a in (still, moved))
+        assert not np.array_equal(one, two)
+
+
+def test_a_cropped_clip_is_the_longer_one_without_its_end(world):
+    """The request is rounded up to 1 + t·k frames, during which nothing acts."""
+    actions = np.ones((6, 2), np.float32)
+    longer = np.concatenate([actions, np.zeros((2, 2), np.float32)])
+    short = world.generate(input=frames(1), num_frames=7, actions=actions).frames
+    assert np.array_equal(short, world.generate(input=frames(1), num_frames=9, actions=longer).frames[:7])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_world_in_half_precision_generates_the_same_but_coarser(dtype):
+    half, whole = make_world(), make_world()
+    half.network.to(dtype)
+    half.tokenizer.to(dtype)
+    request = whole.resolve(num_inference_steps=1, guidance_scale=1.0)
+    one, two = (w.sample(request, [frames(5)], np.ones((1, 9, 2), np.float32)) for w in (half, whole))
+    assert np.abs(one.astype(int) - two.astype(int)).mean() < 3
+
+
+def test_four_prefix_frames_condition_one_and_fit_four_frames(world):
+    assert world.generate(input=frames(4), num_frames=4).frames.shape == (4, 32, 32, 3)
+
+
 def test_a_batch_equals_its_samples(world):
     request = world.resolve(seed=4)
     actions = np.random.default_rng(0).standard_normal((2, 9, 2)).astype(np.float32)
@@ -149,6 +180,8 @@ def test_callback_sees_every_step(world):
         ({"actions": np.ones((3, 2))}, UsageError, "need 8 actions"),
         ({"actions": np.ones((9, 3))}, UsageError, r"\[frames, 2\] \(vx, vy\)"),
         ({"actions": np.full((9, 2), np.nan)}, UsageError, "finite"),
+        ({"negative_prompt": "fog"}, UsageError, "without text"),
+        ({"num_prefix_frames": 0, "input": frames(5)}, UsageError, "would not be used"),
         ({"camera": "forward"}, UsageError, "no camera"),
         ({"input": np.zeros((5, 32, 32, 3))}, UsageError, "uint8"),
         ({"input": "absent.png"}, MediaError, "does not exist"),

@@ -86,9 +86,12 @@ class DiffusionWorld:
             num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, seed=seed,
             num_prefix_frames=num_prefix_frames, keep_input=keep_input,
         )  # fmt: skip
+        self.network.check_size(self._latent_shape(request)[1:])
         verdicts = self._guard_texts(request)
         prefix = None
-        if input is not None and request.num_prefix_frames:
+        if input is not None:
+            if not request.num_prefix_frames:
+                raise UsageError("With num_prefix_frames 0 the input would not be used.", "Raise it, or leave the input out.")
             prefix = read_prefix(input, request.num_prefix_frames, request.height, request.width)
             self._check_prefix(prefix, request)
             verdicts += self.guardrails.enforce_video(prefix, request.fps)
@@ -115,7 +118,7 @@ class DiffusionWorld:
         """
         shape = self._latent_shape(request)
         prefix_latents = self._encode_prefix(prefixes)
-        condition = self._condition(request, prefix_latents, actions_BFA, shape)
+        condition = self._condition(request, prefix_latents, actions_BFA)
         latents = self._denoise(request, condition, (len(prefixes), *shape), callback_on_step_end)
         video = self._decode(latents)[:, : request.num_frames, : request.height, : request.width]
         if prefixes[0] is not None and request.keep_input:
@@ -131,12 +134,12 @@ class DiffusionWorld:
         given = {name: value for name, value in asked.items() if value is not None}
         defaults = {name: value for name, value in self.config.to_dict().items() if name in Request.model_fields}
         request = Request.from_dict({**defaults, **given}, where="request")
-        if request.prompt and self.config.text_encoder == "none":
+        if (request.prompt or request.negative_prompt) and self.config.text_encoder == "none":
             raise UsageError("This world was trained without text, so it cannot follow a prompt.", "Leave the prompt out.")
         return request
 
     def _check_prefix(self, prefix: np.ndarray, request: Request) -> None:
-        if len(prefix) >= request.num_frames:
+        if conditioning_length(len(prefix), self.tokenizer.spec.t) >= request.num_frames:
             raise UsageError(
                 f"The prefix has {len(prefix)} frames, but the output only {request.num_frames!r}.",
                 "Raise num_frames, or lower num_prefix_frames.",
@@ -172,7 +175,7 @@ class DiffusionWorld:
     def _record(self, request: Request, source: Any, actions: np.ndarray | None) -> dict[str, Any]:
         record = {**request.to_dict(), "worldfoundry": __version__, "world": self.provenance.get("folder", "")}
         record["input"] = str(source) if isinstance(source, str | Path) else None if source is None else "array"
-        record["actions"] = None if actions is None else np.round(actions, 5).tolist()
+        record["actions"] = None if actions is None else actions.tolist()
         return record
 
     # -- the middle -------------------------------------------------------------------------------------------------
@@ -209,15 +212,14 @@ class DiffusionWorld:
         z_BCTHW = self.tokenizer.normalize(self.tokenizer.encode(x_BCTHW).float())
         return z_BCTHW * self.scheduler.sigma_data
 
-    def _condition(
-        self, request: Request, prefix: Tensor | None, actions: np.ndarray | None, shape: tuple[int, ...]
-    ) -> Condition:
+    def _condition(self, request: Request, prefix: Tensor | None, actions_BFA: np.ndarray | None) -> Condition:
         features = None
-        if actions is not None:
-            rms = torch.tensor(self.config.action_rms)
-            features = action_features(torch.from_numpy(actions).float(), rms, self.tokenizer.spec.t)
-            missing = shape[1] - features.shape[1]
-            features = torch.nn.functional.pad(features, (0, 0, 0, missing)).to(self.device)
+        if actions_BFA is not None:
+            spec, given = self.tokenizer.spec, actions_BFA[:, : request.num_frames]
+            # The last latent frame may cover frames past the request: nothing acts there, but its first ones count.
+            beyond = spec.round_up_frames(request.num_frames) - given.shape[1]
+            padded = torch.nn.functional.pad(torch.from_numpy(given).float(), (0, 0, 0, beyond))
+            features = action_features(padded, torch.tensor(self.config.action_rms), spec.t).to(self.device)
         return Condition(
             context_BLD=self._encode_text(request.prompt),
             fps_B=torch.tensor([request.fps], device=self.device),

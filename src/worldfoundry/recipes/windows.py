@@ -90,7 +90,7 @@ def spread_windows(dataset: ClipDataset, records: list[ClipRecord], config: Wind
         (record, start) for record in records for start in _spread_starts(record.num_frames - config.num_frames, per_clip)
     ]
     keep = np.linspace(0, len(places) - 1, min(count, len(places))).round().astype(int)
-    return [_decode(dataset, *places[i], config) for i in keep]
+    return [_decode(dataset, record, start, config) for record, start in (places[i] for i in keep)]
 
 
 def _spread_starts(last: int, count: int) -> list[int]:
