@@ -125,6 +125,14 @@ def test_statistics_are_per_channel_and_frame_and_the_last_repeats():
     torch.testing.assert_close(module.denormalize(normal), z)
 
 
+def test_statistics_come_to_where_the_latents_are():
+    """Cached latents lie on the CPU while the weights may lie on a GPU; the meta device stands for either."""
+    module = make("debug")
+    module.set_statistics(noise(4, 2), torch.ones(4, 2))
+    z = torch.zeros(1, 4, 3, 2, 2, device="meta")
+    assert module.normalize(z).device == module.denormalize(z).device == z.device
+
+
 def test_statistics_keep_their_precision_when_weights_are_cast():
     module, mean = make("debug"), noise(4, 3)
     module.set_statistics(mean, mean.abs() + 1)

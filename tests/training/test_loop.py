@@ -1,6 +1,7 @@
 """The loop's promises: resumed = uninterrupted (bit for bit), kill -9 loses little, signals save, runs never mix."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,13 +12,13 @@ import pytest
 import torch
 from torch import nn
 
-from worldfoundry.core.errors import UsageError, WorldFoundryError
+from worldfoundry.core.errors import CheckpointError, UsageError, WorldFoundryError
 from worldfoundry.core.progress import read_metrics
 from worldfoundry.training.config import LoopConfig, OptimConfig
 from worldfoundry.training.ema import EMA
-from worldfoundry.training.loop import learning_rate, train
+from worldfoundry.training.loop import claim, learning_rate, train
 from worldfoundry.training.method import StepOutput
-from worldfoundry.training.state import load_state
+from worldfoundry.training.state import load_state, save_state
 from worldfoundry.training.streams import TensorStream
 
 SCRIPT = """
@@ -99,6 +100,10 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, kill):
     resumed, resumed_result = run_toy(tmp_path / "cut", save_every_s=0.001)
     assert equal(whole, resumed)
     assert equal(whole_result.ema.average, resumed_result.ema.average)
+    logged = (
+        [(row["step"], row["loss"]) for row in read_metrics(tmp_path / run / "metrics.jsonl")] for run in ("whole", "cut")
+    )
+    assert next(logged) == next(logged)  # steps that were done twice are logged once
 
 
 def test_sigterm_saves_the_very_step(tmp_path):
@@ -115,6 +120,35 @@ def test_a_half_written_state_is_never_last(tmp_path):
     assert os.readlink(tmp_path / "checkpoints" / "last") == "step_00000010"
     names = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
     assert names == ["last", "step_00000009", "step_00000010"]
+
+
+def test_a_state_that_last_does_not_know_of_does_not_push_out_the_one_it_does(tmp_path):
+    """kill -9 between putting a state in place and setting the link leaves a later state than `last`."""
+    save_state(tmp_path, 9, {"x": torch.zeros(1)}, {}, keep=1)
+    (tmp_path / "checkpoints" / "step_00000012").mkdir()
+    save_state(tmp_path, 11, {"x": torch.ones(1)}, {}, keep=1)
+    assert load_state(tmp_path)[1]["step"] == 11
+    assert [p.name for p in (tmp_path / "checkpoints").glob("step_*")] == ["step_00000011"]
+
+
+def test_a_damaged_state_can_be_removed_to_fall_back(tmp_path):
+    run_toy(tmp_path, steps=10, save_every_s=0.001)
+    newest = (tmp_path / "checkpoints" / "last").resolve()
+    (newest / "tensors.safetensors").write_bytes(b"damage")
+    with pytest.raises(CheckpointError, match="damaged") as caught:
+        load_state(tmp_path)
+    assert str(newest) in caught.value.hint
+    shutil.rmtree(newest)
+    assert load_state(tmp_path)[1]["step"] == 9
+
+
+def test_settings_may_change_until_something_is_saved(tmp_path):
+    claim(tmp_path, toy_config(steps=1), {"recipe": "a"})
+    claim(tmp_path, toy_config(steps=2), {"recipe": "a"})
+    save_state(tmp_path, 1, {"x": torch.zeros(1)}, {}, keep=1)
+    claim(tmp_path, toy_config(steps=2), {"recipe": "a"})
+    with pytest.raises(UsageError, match="another loop, recipe"):
+        claim(tmp_path, toy_config(steps=1), {"recipe": "b"})
 
 
 def test_another_run_in_the_same_folder_is_refused(tmp_path):

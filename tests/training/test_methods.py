@@ -90,6 +90,19 @@ def test_the_same_generator_gives_the_same_loss():
     assert one != other
 
 
+@pytest.mark.parametrize("kind", ["diffusion", "tokenizer"])
+def test_batches_from_the_cpu_reach_a_module_elsewhere(kind):
+    """The meta device stands for a GPU: mixing it with the CPU fails, and so does only at the end reading a number off it."""
+    if kind == "diffusion":
+        method, batch = diffusion_method(), diffusion_batch()
+    else:
+        method = TokenizerMethod(build_tokenizer(named_config("debug").to_dict()), TokenizerLossConfig(), mirror=True)
+        batch = {"video": torch.zeros(1, 5, 16, 16, 3, dtype=torch.uint8)}
+    method.module.to("meta")
+    with pytest.raises(RuntimeError, match=r"item\(\) cannot be called on meta tensors"):
+        method.training_step(batch, generator())
+
+
 def test_given_frames_do_not_count():
     """With all frames but the last given, changing a given frame's noise target cannot change what is asked of it."""
     method = diffusion_method(prefix_weights=(0.0, 0.0, 1.0), change_weight=0.0)

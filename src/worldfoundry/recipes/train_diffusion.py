@@ -13,7 +13,7 @@ from worldfoundry.conditioning.text import NullTextEncoder, TextEncoder, text_en
 from worldfoundry.core.checkpoint import load_component
 from worldfoundry.core.config import stable_hash
 from worldfoundry.core.devices import pick_device
-from worldfoundry.core.errors import DataError, DownloadError
+from worldfoundry.core.errors import DataError, DownloadError, UsageError
 from worldfoundry.core.files import write_json
 from worldfoundry.core.model_store import file_sha256
 from worldfoundry.core.progress import say
@@ -24,11 +24,12 @@ from worldfoundry.diffusion.dit import DiT
 from worldfoundry.inference.config import WorldDefaults
 from worldfoundry.inference.world import DiffusionWorld
 from worldfoundry.inference.world_folder import save_world
+from worldfoundry.nn.rope import BASE_FPS
 from worldfoundry.recipes.config import TrainDiffusionConfig
 from worldfoundry.recipes.latents import LatentSet, action_rms, encode_windows
-from worldfoundry.recipes.windows import Split, split
+from worldfoundry.recipes.windows import Split, check_window, split
 from worldfoundry.tokenizers.tokenizer import Tokenizer
-from worldfoundry.training.loop import TrainResult, train
+from worldfoundry.training.loop import TrainResult, claim, train
 from worldfoundry.training.methods.diffusion import DiffusionMethod
 from worldfoundry.training.streams import TensorStream
 
@@ -51,9 +52,11 @@ def train_diffusion(config: TrainDiffusionConfig) -> DiffusionRun:
     with_actions = _wants_actions(config, dataset)
     parts = split(dataset, config.window, need_actions=with_actions)
     tokenizer = load_component(config.tokenizer, dtype=torch.float32, expect="tokenizer").to(device)
-    config.out.mkdir(parents=True, exist_ok=True)
-    config.save(config.out / "config.yaml")
+    check_window(config.window, tokenizer.spec)
+    _check_prefix(config, tokenizer)
     identity = _identity(config, dataset)
+    claim(config.out, config.loop, identity)
+    config.save(config.out / "config.yaml")
     latents = encode_windows(
         dataset, parts.train, config.window, tokenizer, config.out / "latents", stable_hash(identity["latents"])
     )
@@ -90,7 +93,22 @@ def _wants_actions(config: TrainDiffusionConfig, dataset: ClipDataset) -> bool:
         raise DataError(
             "None of the clips has actions.", "Curate videos with `.episode.parquet` files beside them, or use --actions off."
         )
-    return have and config.actions != "off"
+    return have and config.actions != "off" and bool(dataset.action_names)  # names: clips that disagree are refused here
+
+
+def _most_given(config: TrainDiffusionConfig) -> int:
+    """The most latent frames that training gives as a prefix."""
+    return max(n for n, weight in enumerate(config.loss.prefix_weights) if weight > 0)
+
+
+def _check_prefix(config: TrainDiffusionConfig, tokenizer: Tokenizer) -> None:
+    given, frames = _most_given(config), tokenizer.spec.latent_frames(config.window.num_frames)
+    if given >= frames:
+        raise UsageError(
+            f"loss.prefix_weights gives up to {given} latent frames, but a window of {config.window.num_frames!r} frames has "
+            f"{frames}: nothing would be left to learn.",
+            "Raise --window.num-frames, or give fewer --loss.prefix-weights.",
+        )
 
 
 def _identity(config: TrainDiffusionConfig, dataset: ClipDataset) -> dict[str, Any]:
@@ -116,9 +134,11 @@ def _dit_config(config: TrainDiffusionConfig, tokenizer: Tokenizer, latents: Lat
 
 
 def _one_fps(parts: Split) -> float:
-    rates = {round(record.fps, 3) for record in parts.train}
-    if len(rates) > 1:
-        say(f"clips have different frame rates ({', '.join(f'{r:g}' for r in sorted(rates))}); the model is told their mean")
+    """What the model is told; images have no rate and count as 24, as RoPE takes them."""
+    rates = [round(record.fps, 3) or BASE_FPS for record in parts.train]
+    if len(set(rates)) == 1:
+        return rates[0]
+    say(f"clips have different frame rates ({', '.join(f'{r:g}' for r in sorted(set(rates)))}); the model is told their mean")
     return sum(rates) / len(rates)
 
 
@@ -126,13 +146,13 @@ def _world(
     config: TrainDiffusionConfig, network: DiT, tokenizer: Tokenizer, encoder: TextEncoder, rms: torch.Tensor | None,
     dataset: ClipDataset, fps: float,
 ) -> DiffusionWorld:  # fmt: skip
-    prefix = 1 + (len(config.loss.prefix_weights) - 2) * tokenizer.spec.t
+    most = _most_given(config)
     defaults = WorldDefaults(
         num_frames=config.window.num_frames,
         height=config.window.height,
         width=config.window.width,
         fps=fps,
-        num_prefix_frames=max(prefix, 0),
+        num_prefix_frames=1 + (most - 1) * tokenizer.spec.t if most else 0,
         num_inference_steps=config.num_inference_steps,
         guidance_scale=0.0,
         text_encoder="minilm" if encoder.name == "minilm" else "none",

@@ -20,12 +20,12 @@ from worldfoundry.core.provenance import machine, provenance
 from worldfoundry.data.clips import ClipDataset
 from worldfoundry.data.windows import WindowSampler
 from worldfoundry.recipes.config import TrainTokenizerConfig
-from worldfoundry.recipes.windows import Split, split, spread_windows
+from worldfoundry.recipes.windows import Split, check_window, split, spread_windows
 from worldfoundry.tokenizers.build import build_tokenizer
 from worldfoundry.tokenizers.config import named_config
 from worldfoundry.tokenizers.linear_start import can_start_linear, linear_start
 from worldfoundry.tokenizers.tokenizer import Tokenizer
-from worldfoundry.training.loop import TrainResult, train
+from worldfoundry.training.loop import TrainResult, claim, train
 from worldfoundry.training.methods.tokenizer import TokenizerMethod, to_float, to_uint8
 
 SAMPLE_WINDOWS = 96
@@ -60,13 +60,13 @@ def train_tokenizer(config: TrainTokenizerConfig) -> TokenizerRun:
     dataset = ClipDataset(config.data)
     parts = split(dataset, config.window)
     device = pick_device(config.device)
+    identity = {"recipe": "tokenizer", "config": config.hash(), "data": dataset.hash()}
+    claim(config.out, config.loop, identity)
+    config.save(config.out / "config.yaml")
     torch.manual_seed(config.loop.seed)
     tokenizer = _start(config, dataset, parts).to(device)
-    config.out.mkdir(parents=True, exist_ok=True)
-    config.save(config.out / "config.yaml")
     method = TokenizerMethod(tokenizer, config.loss, mirror=config.mirror)
     stream = PixelStream(_sampler(config, dataset, parts))
-    identity = {"recipe": "tokenizer", "config": config.hash(), "data": dataset.hash()}
     result = train(method, stream, config.loop, config.out, identity=identity, title="tokenizer")
     result.ema.copy_to(tokenizer)
     return _export(config, dataset, parts, tokenizer, result)
@@ -74,11 +74,14 @@ def train_tokenizer(config: TrainTokenizerConfig) -> TokenizerRun:
 
 def _start(config: TrainTokenizerConfig, dataset: ClipDataset, parts: Split) -> Tokenizer:
     if config.init is not None:
-        return load_component(config.init, dtype=torch.float32, expect="tokenizer").requires_grad_(True)
+        tokenizer = load_component(config.init, dtype=torch.float32, expect="tokenizer").requires_grad_(True)
+        check_window(config.window, tokenizer.spec)
+        return tokenizer
     named = named_config(config.model)
     if named.modality != "video":
         raise UsageError(f"{config.model!r} is an image tokenizer; this recipe trains video tokenizers.", "Use a CV or DV one.")
     tokenizer = build_tokenizer(named.to_dict())
+    check_window(config.window, tokenizer.spec)
     if config.linear_start and can_start_linear(named):
         share = linear_start(tokenizer, to_float(_sample(config, dataset, parts.train)))
         say(f"tokenizer: starts as the best linear one, {100 * share:.1f} % of the variance kept")

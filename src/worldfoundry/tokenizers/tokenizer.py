@@ -123,10 +123,11 @@ class Tokenizer(nn.Module):
         return modules[1](modules[0](x))
 
     def _statistics(self, z_BCTHW: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and deviation [C, T, 1, 1] for the frames of z."""
+        """Mean and deviation [C, T, 1, 1] for the frames of z, on z's device (cached latents lie on the CPU)."""
         self._check_latents(z_BCTHW)
-        frame = torch.arange(z_BCTHW.shape[2], device=self.latent_mean.device).clamp(max=self.latent_mean.shape[1] - 1)
-        return self.latent_mean[:, frame, None, None], self.latent_std[:, frame, None, None]
+        frame = torch.arange(z_BCTHW.shape[2], device=z_BCTHW.device).clamp(max=self.latent_mean.shape[1] - 1)
+        mean, std = self.latent_mean.to(z_BCTHW.device), self.latent_std.to(z_BCTHW.device)
+        return mean[:, frame, None, None], std[:, frame, None, None]
 
     def _check_video(self, x: Tensor) -> None:
         spec, channels = self.spec, self.config.in_channels

@@ -5,6 +5,7 @@ steps, a run that was killed and resumed equals the uninterrupted one bit for bi
 of steps is measured while running and the learning-rate schedule follows the share of the budget that is spent.
 """
 
+import json
 import math
 import shutil
 import signal
@@ -19,12 +20,12 @@ import torch
 
 from worldfoundry.core.devices import fast_bfloat16
 from worldfoundry.core.errors import UsageError, WorldFoundryError
-from worldfoundry.core.files import read_json, write_json
-from worldfoundry.core.progress import MetricsLog, progress, say
+from worldfoundry.core.files import atomic_path, read_json, write_json
+from worldfoundry.core.progress import MetricsLog, progress, read_metrics, say
 from worldfoundry.training.config import LoopConfig, OptimConfig
 from worldfoundry.training.ema import EMA
 from worldfoundry.training.method import BatchStream, Method, decay_groups
-from worldfoundry.training.state import load_optimizer, load_state, optimizer_tensors, save_state
+from worldfoundry.training.state import has_state, load_optimizer, load_state, optimizer_tensors, save_state
 
 COMPILE_PAYS_AFTER_S = 100.0
 Callback = Callable[[int, EMA], Mapping[str, float]]
@@ -66,7 +67,7 @@ class Trainer:
         if not math.isfinite(float(norm)):
             raise WorldFoundryError(
                 f"Training diverged at step {self.step}: the gradient is {float(norm)!r}.",
-                "The last saved state is good; resume from it with a lower --loop.optim.lr.",
+                "Start again in a new --out with a lower --loop.optim.lr.",
             )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -106,16 +107,19 @@ class Trainer:
         """Time one forward and backward in each precision (after one to warm up); randomness and data are put back."""
         if not fast_bfloat16(self.device):
             return "float32"
-        data, noise = self.data.state_dict(), self.generator.get_state()
+        data, noise, dropout = self.data.state_dict(), self.generator.get_state(), torch.get_rng_state()
         batch, times = self.data.next_batch(), {}
         for name in ("float32", "bfloat16"):
             for _ in range(2):
                 start = time.perf_counter()
                 self._forward(batch, name).loss.backward()
+                if self.device.type == "cuda":
+                    torch.cuda.synchronize(self.device)
                 times[name] = time.perf_counter() - start
         self.optimizer.zero_grad(set_to_none=True)
         self.data.load_state_dict(data)
         self.generator.set_state(noise)
+        torch.set_rng_state(dropout)
         return min(times, key=lambda name: times[name])
 
     # -- state ------------------------------------------------------------------------------------------------------
@@ -126,6 +130,8 @@ class Trainer:
         tensors |= {f"ema.{k}": v for k, v in self.ema.average.items()}
         tensors |= optimizer_tensors(self.optimizer)
         tensors |= {"rng.noise": self.generator.get_state(), "rng.torch": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
         facts = {
             "seconds": self.seconds,
             "loss": self.loss,
@@ -146,6 +152,8 @@ class Trainer:
         load_optimizer(self.optimizer, tensors)
         self.generator.set_state(tensors["rng.noise"])
         torch.set_rng_state(tensors["rng.torch"])
+        if self.device.type == "cuda" and "rng.cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)
         self.step, self.seconds, self.loss = facts["step"], facts["seconds"], facts["loss"]
         self.ema.n, self.precision = facts["ema_n"], facts["precision"]
         self.data.load_state_dict(facts["data"])
@@ -168,11 +176,12 @@ def train(
     `identity` (config, data hash, …) names the run: a folder that holds another run is refused with a UsageError.
     `callback(step, ema)` returns numbers to log. Ctrl-C and SIGTERM save and raise KeyboardInterrupt.
     """
-    _claim(run, {"loop": config.to_dict(), **(identity or {})})
+    claim(run, config, identity or {})
     torch.manual_seed(config.seed)
     trainer = Trainer(method, data, config, run)
     if trainer.resume():
         say(f"{title}: resuming at step {trainer.step}")
+    _forget_after(run / "metrics.jsonl", trainer.step)
     method.module.train()
     trainer.prepare()
     log = MetricsLog(run / "metrics.jsonl")
@@ -221,10 +230,13 @@ def _adamw(method: Method, config: OptimConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
 
 
-def _claim(run: Path, identity: dict[str, Any]) -> None:
-    """Write who this run is, or check that the folder belongs to the same run."""
-    file = run / "run.json"
-    if file.exists():
+def claim(run: Path, config: LoopConfig, identity: Mapping[str, Any]) -> None:
+    """Write into the folder which run it holds; to be called before anything else is written there.
+
+    Raises UsageError if the folder holds states of a run with another config or identity.
+    """
+    file, identity = run / "run.json", {"loop": config.to_dict(), **identity}
+    if file.exists() and has_state(run):
         known = read_json(file)
         changed = [k for k in {*known, *identity} if known.get(k) != identity.get(k)]
         if changed:
@@ -232,7 +244,16 @@ def _claim(run: Path, identity: dict[str, Any]) -> None:
                 f"{str(run)!r} holds a run with another {', '.join(sorted(changed))}.",
                 "Use a new --out, or the same settings to resume.",
             )
+        return
     write_json(file, identity)
+
+
+def _forget_after(metrics: Path, step: int) -> None:
+    """Drop the rows of steps that a killed run did after its last save; they are done again."""
+    rows = read_metrics(metrics) if metrics.exists() else []
+    if any(row["step"] > step for row in rows):
+        with atomic_path(metrics) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows if row["step"] <= step), encoding="utf-8")
 
 
 @contextmanager

@@ -31,16 +31,26 @@ def save_state(run: Path, step: int, tensors: dict[str, Tensor], facts: dict[str
     link.unlink(missing_ok=True)
     link.symlink_to(folder.name)
     link.replace(folder.parent / LAST)
-    for old in sorted(folder.parent.glob("step_*"))[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+    states = _states(run)
+    # A later state than this one was put in place by a run that died before it set the link: it is done again.
+    kept = [state for state in states if state.name <= folder.name][-keep:]
+    for state in states:
+        if state not in kept:
+            shutil.rmtree(state, ignore_errors=True)
     return folder
 
 
 def load_state(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Tensors and facts of the newest state, or None if the run has none yet. Raises CheckpointError for damage."""
+    """Tensors and facts of the newest state, or None if the run has none yet. Raises CheckpointError for damage.
+
+    The newest is what `last` points to; where that was removed, the newest that is left.
+    """
     last = run / "checkpoints" / LAST
     if not last.exists():
-        return None
+        states = _states(run)
+        if not states:
+            return None
+        last = states[-1]
     try:
         return load_file(last / TENSORS), read_json(last / FACTS)
     except (SafetensorError, OSError) as error:
@@ -48,6 +58,16 @@ def load_state(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
             f"The training state {str(last)!r} is damaged: {error}.",
             f"Remove {str(last.resolve())!r} to fall back, or start anew.",
         ) from error
+
+
+def has_state(run: Path) -> bool:
+    """Whether the run has saved anything."""
+    return bool(_states(run))
+
+
+def _states(run: Path) -> list[Path]:
+    """Complete state folders, oldest first."""
+    return sorted((run / "checkpoints").glob("step_*"))
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
