@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 from tyro.conf import Positional
 
-from worldfoundry.core.config import Config
+from worldfoundry.core.config import Config, Seed
 from worldfoundry.inference.config import SchedulerConfig
 from worldfoundry.training.config import DiffusionLossConfig, LoopConfig, OptimConfig, TokenizerLossConfig
 
@@ -24,7 +24,7 @@ class WindowConfig(Config):
     """Frames between the starts of neighbouring windows of a clip."""
     held_out_fraction: float = Field(default=0.13, gt=0, lt=1)
     """Share of the source videos that no training sees."""
-    split_seed: int = Field(default=0, ge=0)
+    split_seed: Seed = 0
     """Seed of the choice of held-out sources."""
     mirror_action: tuple[float, ...] | None = None
     """Factors on the action that make a left-right mirrored clip valid; setting it adds mirrored windows."""
@@ -104,7 +104,7 @@ class QuickstartConfig(Config):
 
     out: Path = Path("quickstart")
     """Folder for everything: clips, checkpoints, generated videos, results.json, report.html."""
-    minutes: float = Field(default=7.0, gt=0)
+    minutes: float = Field(default=6.5, gt=0)
     """Minutes of training in all, on the machine at hand; the rest of the road takes about three more."""
     data: Path | None = None
     """Your own folder of videos, in place of the sample footage."""
@@ -114,7 +114,7 @@ class QuickstartConfig(Config):
     """Text encoder for captions, as in `train diffusion`."""
     evaluate_clips: int = Field(default=32, ge=2)
     """Held-out windows to generate and score."""
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     """Seed of training and sampling."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:0 or mps."""
