@@ -116,6 +116,7 @@ def test_nested_required_field_missing_in_the_file_is_asked_of_the_flags(tmp_pat
     [
         (["--optim.lr", "7"], ["--optim.lr", "7.0", "> 0, <= 1"]),
         (["--optim.lr", "nan"], ["--optim.lr", "nan"]),
+        (["--optim.betas", "inf", "0.9"], ["--optim.betas.0", "finite"]),
         (["--out", "in"], ["out must differ from source"]),
     ],
 )

@@ -20,7 +20,7 @@ def test_cpu_is_always_there():
     assert pick_device("auto").type in {"cpu", "cuda", "mps"}
 
 
-@pytest.mark.parametrize("name", ["cuda:99", "gpu", "cpu:x", ""])
+@pytest.mark.parametrize("name", ["cuda:99", "gpu", "cpu:x", "meta", "xpu", "cuda:-1", "cuda:", ""])
 def test_a_device_that_is_not_here_is_a_config_error(name):
     with pytest.raises(ConfigError, match=name or "device"):
         pick_device(name)

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from worldfoundry.core.errors import ResourceError, UsageError
-from worldfoundry.core.files import atomic_folder, atomic_path, read_json, write_json
+from worldfoundry.core.files import atomic_folder, atomic_path, check_writable, read_fields, read_json, write_json
 
 
 def test_success_leaves_exactly_the_file(tmp_path):
@@ -116,6 +116,22 @@ def test_folder_is_replaced_only_on_request(tmp_path):
         (temporary / "b").write_text("2")
     assert [p.name for p in target.iterdir()] == ["b"]
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_place_is_tried_before_long_work(tmp_path):
+    (tmp_path / "file").touch()
+    check_writable(tmp_path / "new" / "out.mp4")
+    check_writable(tmp_path / "file")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "new"]
+    for bad in (tmp_path, tmp_path / "file" / "out.mp4"):
+        with pytest.raises(UsageError, match=bad.name):
+            check_writable(bad)
+
+
+def test_fields_are_an_object(tmp_path):
+    (tmp_path / "a.json").write_text("[]")
+    with pytest.raises(UsageError, match=r"a\.json' must hold fields, not list"):
+        read_fields(tmp_path / "a.json")
 
 
 @pytest.mark.parametrize(("content", "words"), [(None, "cannot be read"), ("{", "not valid JSON"), (b"\xff", "not valid JSON")])

@@ -95,10 +95,15 @@ def test_encoder_and_decoder_jit(tmp_path):
 
 def test_what_cannot_be_read(tmp_path):
     (tmp_path / "bad.pt").write_bytes(b"not a checkpoint")
+    (tmp_path / "short.pt").write_bytes(b"junk")
+    (tmp_path / "empty.pt").touch()
     (tmp_path / "bad.jit").write_bytes(b"not TorchScript")
-    for name in ("bad.pt", "bad.jit"):
+    for name in ("bad.pt", "short.pt", "empty.pt", "bad.jit"):
         with pytest.raises(CheckpointError, match="cannot be read"):
             read_original(tmp_path / name)
+    torch.save([torch.zeros(1)], tmp_path / "list.pt")
+    with pytest.raises(CheckpointError, match="state dict, not list"):
+        read_original(tmp_path / "list.pt")
     with pytest.raises(CheckpointError, match="no checkpoint"):
         convert(tmp_path / "absent", tmp_path / "out")
     torch.save({"something": torch.zeros(1)}, tmp_path / "other.pt")

@@ -116,6 +116,16 @@ def test_a_world_in_half_precision_generates_the_same_but_coarser(dtype):
     assert np.abs(one.astype(int) - two.astype(int)).mean() < 3
 
 
+def test_everything_reaches_a_world_on_another_device():
+    """The meta device stands for a GPU: mixing it with the CPU fails, and so does only at the end copying frames off it."""
+    world = make_world()
+    world.network.to("meta")
+    world.tokenizer.to("meta")
+    request = world.resolve(guidance_scale=1.0)
+    with pytest.raises(NotImplementedError, match="Cannot copy out of meta"):
+        world.sample(request, [frames(5)], np.ones((1, 9, 2), np.float32))
+
+
 def test_four_prefix_frames_condition_one_and_fit_four_frames(world):
     assert world.generate(input=frames(4), num_frames=4).frames.shape == (4, 32, 32, 3)
 
@@ -175,6 +185,9 @@ def test_callback_sees_every_step(world):
         ({"num_frames": 0}, ConfigError, "num_frames"),
         ({"guidance_scale": -1.0}, ConfigError, "guidance_scale"),
         ({"num_inference_steps": 0}, ConfigError, "num_inference_steps"),
+        ({"seed": 2**64}, ConfigError, "seed"),
+        ({"num_frames": 10**12}, UsageError, "covers 8 patch frames"),
+        ({"height": 10**12}, UsageError, "patch rows"),
         ({"prompt": "a robot"}, UsageError, "without text"),
         ({"num_frames": 5, "input": frames(5)}, UsageError, "The prefix has 5 frames"),
         ({"actions": np.ones((3, 2))}, UsageError, "need 8 actions"),
@@ -238,6 +251,20 @@ def test_a_world_that_lacks_a_part_says_which(world, tmp_path):
     shutil.rmtree(folder / "vae")
     with pytest.raises(CheckpointError, match="lacks its part 'vae'"):
         wf.load(folder)
+
+
+def test_a_world_whose_parts_are_not_what_they_should_be(world, tmp_path):
+    import shutil
+
+    folder = save_world(tmp_path / "world", world, provenance={}, card="")
+    shutil.rmtree(folder / "transformer")
+    shutil.copytree(folder / "vae", folder / "transformer")
+    with pytest.raises(CheckpointError, match="transformer' holds no diffusion transformer"):
+        wf.load(folder)
+    for file in (folder / "vae" / "config.json", folder / "model_index.json"):
+        file.write_text("[]")
+        with pytest.raises(UsageError, match="must hold fields, not list"):
+            wf.load(file.parent)
 
 
 def test_load_says_what_is_not_a_checkpoint(tmp_path):

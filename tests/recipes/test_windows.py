@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from worldfoundry.core.errors import DataError
+from worldfoundry.core.contracts import TokenizerSpec
+from worldfoundry.core.errors import ConfigError, DataError
 from worldfoundry.data.clips import ClipDataset
 from worldfoundry.recipes.config import WindowConfig
-from worldfoundry.recipes.windows import iter_windows, mirror, split, spread_windows
+from worldfoundry.recipes.windows import check_window, iter_windows, mirror, split, spread_windows
 
 CLIPS = [("a", 30, 32, 48), ("b", 25, 32, 48), ("c", 9, 32, 48), ("d", 30, 32, 48)]
 WINDOW = WindowConfig(num_frames=17, height=16, width=16, stride=6, held_out_fraction=0.3)
@@ -98,6 +99,12 @@ def test_no_actions_where_they_are_needed(make_dataset):
         split(ClipDataset(make_dataset(CLIPS, name="silent")), WINDOW, need_actions=True)
 
 
-def test_a_single_source_leaves_nothing_to_measure_on(make_dataset):
-    with pytest.raises(DataError, match="come from one source, 'a'"):
-        split(ClipDataset(make_dataset([("a", 30, 32, 48), ("a", 25, 32, 48), ("c", 9, 32, 48)], name="one")), WINDOW)
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [("num_frames", 16, "num_frames.*17"), ("height", 37, "height.*40"), ("width", 18, "width.*20")],
+)
+def test_a_window_that_a_tokenizer_cannot_take_whole_names_the_next_that_fits(field, value, words):
+    spec = TokenizerSpec(t=4, h=4, w=4, channels=12, causal=True)
+    check_window(WINDOW, spec)
+    with pytest.raises(ConfigError, match=words):
+        check_window(WINDOW.replace(**{field: value}), spec)

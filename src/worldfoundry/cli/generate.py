@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from worldfoundry.core.config import Config
+from worldfoundry.core.config import Config, Seed
 
 
 class GenerateConfig(Config):
@@ -38,7 +38,7 @@ class GenerateConfig(Config):
     """Sampler steps; None takes the world's own."""
     guidance_scale: float | None = Field(default=None, ge=0)
     """Guidance g of cond + g · (cond − uncond); None takes the world's own."""
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     """Seed of the noise."""
     keep_input: bool = True
     """Begin with the input's own pixels rather than their reconstruction."""
@@ -51,11 +51,13 @@ class GenerateConfig(Config):
 def run(config: GenerateConfig) -> int:
     import worldfoundry as wf
     from worldfoundry.core.errors import UsageError
+    from worldfoundry.core.files import check_writable
     from worldfoundry.core.progress import progress, say
     from worldfoundry.data.episodes import read_actions
 
     if config.out.suffix.lower() != ".mp4":
         raise UsageError(f"--out must end in .mp4, not {str(config.out)!r}.")
+    check_writable(config.out)
     world = wf.load(config.world, dtype=config.dtype, device=config.device)
     if not hasattr(world, "generate"):
         raise UsageError(f"{str(config.world)!r} is a part, not a world.", "Give the folder that holds model_index.json.")

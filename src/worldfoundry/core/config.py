@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from worldfoundry.core.errors import ConfigError, did_you_mean
@@ -18,10 +18,15 @@ from worldfoundry.core.files import atomic_path
 
 
 class Config(BaseModel):
-    """Base of every config: frozen, unknown fields forbidden, field docstrings kept as descriptions."""
+    """Base of every config: frozen, unknown fields forbidden, numbers finite, field docstrings kept as descriptions."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True, protected_namespaces=()
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        validate_default=True,
+        protected_namespaces=(),
     )
 
     @classmethod
@@ -59,6 +64,9 @@ class Config(BaseModel):
 
 
 C = TypeVar("C", bound=Config)
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+"""What every generator of random numbers (Python, NumPy, torch) takes, with room to count up from."""
 
 
 def stable_hash(value: Any, length: int = 12) -> str:

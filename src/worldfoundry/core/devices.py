@@ -19,12 +19,12 @@ def pick_device(name: str = "auto") -> "torch.device":
 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"Unknown device {name!r}.", "Use auto, cpu, cuda, cuda:0 or mps.") from error
-    count = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}.get(device.type, 1)
-    if device.type != "cpu" and (device.index or 0) >= count:
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    kind, _, index = name.partition(":")
+    if kind not in counts or not (index.isdecimal() or name == kind):
+        raise ConfigError(f"Unknown device {name!r}.", "Use auto, cpu, cuda, cuda:0 or mps.")
+    device, count = torch.device(name), counts[kind]
+    if kind != "cpu" and int(index or 0) >= count:
         raise ConfigError(
             f"Device {name!r} was asked for, but torch {torch.__version__} sees {count} such.", "Use --device cpu."
         )

@@ -88,6 +88,26 @@ def write_json(path: Path, value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
 
 
+def read_fields(path: Path) -> dict[str, Any]:
+    """Read a JSON object; raises UsageError that names the file if it is absent, malformed or anything but an object."""
+    fields = read_json(path)
+    if not isinstance(fields, dict):
+        raise UsageError(f"The file {str(path)!r} must hold fields, not {type(fields).__name__}.")
+    return fields
+
+
+def check_writable(path: Path) -> None:
+    """Whether a file can be put at `path`, asked before long work. Raises UsageError or ResourceError; leaves no file."""
+    path = Path(path)
+    if path.is_dir():
+        raise UsageError(f"{str(path)!r} is a folder.", "Choose another place for the file.")
+    probe = path.with_name(f".{path.stem[:40]}-{uuid.uuid4().hex[:8]}")
+    with disk_full_is_clear(path), _place_is_writable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch(exist_ok=False)
+        probe.unlink()
+
+
 def read_json(path: Path) -> Any:
     """Read JSON; raises UsageError that names the file if it is absent or malformed."""
     try:

@@ -35,7 +35,9 @@ class Progress:
         """`done/total unit, rate, ETA, note` as plain text."""
         elapsed = max(time.monotonic() - self.start, 1e-9)
         rate = self.done / elapsed
-        parts = [f"{round(self.done, 1):g}/{self.total:g} {self.unit}" if self.total else f"{round(self.done, 1):g} {self.unit}"]
+        parts = [
+            f"{round(self.done, 1):g}/{self.total:g} {self.unit}" if self.total else f"{round(self.done, 1):g} {self.unit}"
+        ]
         parts.append(f"{rate:.3g} {self.unit}/s" if rate else "")
         if self.total and rate:
             parts.append(f"ETA {clock(max(self.total - self.done, 0) / rate)}")

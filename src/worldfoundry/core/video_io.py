@@ -63,8 +63,7 @@ def open_video(path: Path | io.BytesIO) -> Iterator[tuple[Any, Any]]:
         yield from _open_stream(path)
         return
     path = Path(path)
-    if not path.is_file():
-        raise MediaError("MISSING", f"The file {str(path)!r} does not exist.")
+    _check_is_file(path)
     if path.stat().st_size == 0:
         raise MediaError("EMPTY_FILE", f"{str(path)!r} is empty (0 bytes).")
     yield from _open_stream(path)
@@ -175,14 +174,13 @@ def read_image(path: Path) -> np.ndarray:
     """An image file as uint8 HWC, EXIF orientation applied, alpha flattened on black. Raises MediaError."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
-    if not Path(path).is_file():
-        raise MediaError("MISSING", f"The file {str(path)!r} does not exist.")
+    _check_is_file(Path(path))
     try:
         with Image.open(path) as image:
             upright = ImageOps.exif_transpose(image)
             if upright.has_transparency_data:
                 upright = Image.alpha_composite(Image.new("RGBA", upright.size, "black"), upright.convert("RGBA"))
-            return np.asarray(upright.convert("RGB"))
+            return np.array(upright.convert("RGB"))
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError) as error:
         raise MediaError("NOT_MEDIA", f"{str(path)!r} cannot be read as an image: {_short(error)}.") from error
 
@@ -305,6 +303,12 @@ def _lacks_moov(path: Path) -> bool:
     with open(path, "rb") as file:
         head = file.read(16)
     return head[4:8] == b"ftyp"
+
+
+def _check_is_file(path: Path) -> None:
+    if not path.is_file():
+        what = f"{str(path)!r} is a folder, not a file." if path.is_dir() else f"The file {str(path)!r} does not exist."
+        raise MediaError("MISSING", what)
 
 
 def _name(path: Path | io.BytesIO) -> str:

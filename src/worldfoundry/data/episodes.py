@@ -37,7 +37,13 @@ def _from_parquet(path: Path) -> np.ndarray:
 
 
 def _from_npy(path: Path) -> np.ndarray:
+    how = "Write one with numpy.save, or give an `.episode.parquet`."
     try:
-        return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
+        array = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        raise DataError(f"{str(path)!r} is not a readable .npy array of numbers: {error}.") from error
+        # NumPy's own words about pickles would advise loading it unsafely.
+        raise DataError(f"{str(path)!r} is not a readable .npy array of numbers.", how) from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+        what = f"{array.dtype} values" if isinstance(array, np.ndarray) else "an archive of arrays"
+        raise DataError(f"{str(path)!r} must hold one array of real numbers, not {what}.", how)
+    return array.astype(np.float64)

@@ -14,6 +14,7 @@ What is notable:
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -61,14 +62,18 @@ class PositionTable(nn.Module):
         for table in (self.t, self.h, self.w):
             nn.init.trunc_normal_(table, std=0.02, a=-0.04, b=0.04, generator=generator)
 
-    def forward(self, t: int, h: int, w: int) -> Tensor:
-        """[t, h·w, D] for a clip of t x h x w patches. Raises UsageError beyond the table."""
+    def check(self, t: int, h: int, w: int) -> None:
+        """Raises UsageError for a clip of more patches than the table covers."""
         for what, asked, table in (("frames", t, self.t), ("rows", h, self.h), ("columns", w, self.w)):
             if asked > len(table):
                 raise UsageError(
                     f"This model's position table covers {len(table)} patch {what}, but the clip has {asked!r}.",
                     "Generate fewer or smaller frames, or train with a larger max_frames, max_h, max_w.",
                 )
+
+    def forward(self, t: int, h: int, w: int) -> Tensor:
+        """[t, h·w, D] for a clip of t x h x w patches. Raises UsageError beyond the table."""
+        self.check(t, h, w)
         sum_thwD = self.t[:t, None, None] + self.h[None, :h, None] + self.w[None, None, :w]
         rms = torch.linalg.vector_norm(sum_thwD, dim=-1, keepdim=True, dtype=torch.float32) * sum_thwD.shape[-1] ** -0.5
         return (sum_thwD / (rms + 1e-6)).to(sum_thwD.dtype).flatten(1, 2)
@@ -232,7 +237,7 @@ class DiT(nn.Module):
         dtype = self.patch_embed.weight.dtype
         channels_BCTHW = self._with_masks(x_BCTHW, padding_mask_B1HW, condition_mask_B1THW).to(dtype)
         tokens_BtSD = self.patch_embed(patchify(channels_BCTHW, config.patch_temporal, config.patch_spatial))
-        t, h, w = _grid(x_BCTHW, config)
+        t, h, w = _grid(x_BCTHW.shape[2:], config)
         cos, sin = rope_tables((t, h, w), config.head_dim, config.rope_ratios, fps_B, x_BCTHW.device)
         position_tSD = None if self.position is None else self.position(t, h, w)
         embedding_BD, base_BD3 = self.time(c_noise_B)
@@ -249,6 +254,11 @@ class DiT(nn.Module):
             tokens_BtSD = block(tokens_BtSD, position_tSD, embedding_BD, base_Bt1D3, context_BLD, cos, sin)
         tokens_BtSD = self.final(tokens_BtSD, embedding_BD, base_Bt1D3)
         return unpatchify(tokens_BtSD, h, config.patch_temporal, config.patch_spatial).to(x_BCTHW.dtype)
+
+    def check_size(self, shape_THW: Sequence[int]) -> None:
+        """Whether latents of this size fit the position table, asked before they are made. Raises UsageError."""
+        if self.position is not None:
+            self.position.check(*_grid(shape_THW, self.config))
 
     def _with_masks(self, x_BCTHW: Tensor, padding_B1HW: Tensor | None, condition_B1THW: Tensor | None) -> Tensor:
         """Append the condition mask, then the padding mask (resized to the latents by nearest sampling)."""
@@ -299,7 +309,7 @@ def last_given_frame(prefix_BCTHW: Tensor, condition_mask_B1THW: Tensor | None) 
     return (frames * (given_B > 0).to(frames.dtype).view(-1, 1, 1, 1))[:, :, None]
 
 
-def _grid(x_BCTHW: Tensor, config: DiTConfig) -> tuple[int, int, int]:
+def _grid(shape_THW: Sequence[int], config: DiTConfig) -> tuple[int, int, int]:
     """Patches along time, height and width."""
-    T, H, W = x_BCTHW.shape[2:]
+    T, H, W = shape_THW
     return T // config.patch_temporal, H // config.patch_spatial, W // config.patch_spatial

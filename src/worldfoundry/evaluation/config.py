@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from worldfoundry.core.config import Config
+from worldfoundry.core.config import Config, Seed
 
 
 class EvaluateGenerationConfig(Config):
@@ -28,7 +28,7 @@ class EvaluateGenerationConfig(Config):
     resamples: int = Field(default=1000, ge=100, le=100_000)
     """Bootstrap resamples of the clips."""
 
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     """Seed of the bootstrap."""
 
     show: int = Field(default=6, ge=0, le=100)

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from worldfoundry.core.config import Config
+from worldfoundry.core.config import Config, Seed
 
 
 class SchedulerConfig(Config):
@@ -70,7 +70,7 @@ class Request(Config):
     """Steps of the sampler."""
     guidance_scale: float = Field(ge=0)
     """g of cond + g · (cond − uncond); 0 takes the condition alone."""
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     """Seed of the noise."""
     num_prefix_frames: int = Field(ge=0)
     """Most frames of an input that condition."""

@@ -1,6 +1,7 @@
 """Translate a checkpoint between layouts: ours, diffusers', and the originals (`.pt`, `encoder.jit` + `decoder.jit`, …)."""
 
 import json
+import struct
 import subprocess
 import sys
 import tempfile
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from worldfoundry.core.checkpoint import save_component
 from worldfoundry.core.errors import CheckpointError, UsageError
-from worldfoundry.core.files import atomic_folder, read_json
+from worldfoundry.core.files import atomic_folder, read_fields
 from worldfoundry.core.provenance import provenance
 from worldfoundry.inference.load import from_original, load_part
 
@@ -20,6 +21,18 @@ if TYPE_CHECKING:
 
 Layout = Literal["worldfoundry", "diffusers", "original"]
 JIT_NAMES = ("autoencoder.jit", "encoder.jit", "decoder.jit")
+# What unpickling bytes that are no checkpoint has been seen to raise.
+UNREADABLE = (
+    UnpicklingError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    EOFError,
+    OSError,
+    TypeError,
+    AttributeError,
+    struct.error,
+)
 READ_JIT = """
 import sys, torch
 from safetensors.torch import save_file
@@ -59,7 +72,7 @@ def read_any(source: Path, original_config: Path | None = None) -> Any:
             f"{str(source)!r} is in an original layout, which does not say how the network was constructed.",
             "Give the constructor's arguments: --config original.json.",
         )
-    return from_original(guess_kind(state), state, read_json(original_config))
+    return from_original(guess_kind(state), state, read_fields(original_config))
 
 
 def read_original(source: Path) -> dict[str, "Tensor"]:
@@ -76,9 +89,14 @@ def read_original(source: Path) -> dict[str, "Tensor"]:
             continue
         try:
             loaded = torch.load(file, map_location="cpu", weights_only=True)
-        except (UnpicklingError, RuntimeError, ValueError, KeyError, EOFError, OSError) as error:
-            raise CheckpointError(f"{str(file)!r} cannot be read safely: {str(error).splitlines()[0][:150]}") from error
-        nested = loaded.get("model") if isinstance(loaded, Mapping) else None
+        except UNREADABLE as error:
+            # Torch's own words would advise loading it unsafely.
+            raise CheckpointError(
+                f"{str(file)!r} cannot be read safely as torch weights.", "Copy or download it again."
+            ) from error
+        if not isinstance(loaded, Mapping):
+            raise CheckpointError(f"{str(file)!r} must hold a state dict, not {type(loaded).__name__}.")
+        nested = loaded.get("model")
         state |= nested if isinstance(nested, Mapping) else loaded
     return state
 

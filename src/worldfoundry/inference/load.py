@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from worldfoundry.core.checkpoint import load_component, read_weights
 from worldfoundry.core.devices import pick_device, pick_dtype
 from worldfoundry.core.errors import CheckpointError, UsageError, did_you_mean
-from worldfoundry.core.files import read_json
+from worldfoundry.core.files import read_fields
 from worldfoundry.core.registry import resolve
 
 if TYPE_CHECKING:
@@ -55,13 +55,14 @@ def load(
 def load_part(folder: Path, *, dtype: "torch.dtype | None" = None, device: "torch.device | None" = None) -> Any:
     """Load the one component that `folder` holds, in our layout or diffusers'."""
     config_file = folder / "config.json"
-    class_name = read_json(config_file).get("_class_name") if config_file.is_file() else None
+    class_name = read_fields(config_file).get("_class_name") if config_file.is_file() else None
     if class_name is None:
         return load_component(folder, dtype=dtype, device=device)
-    if class_name not in DIFFUSERS_CLASSES:
-        raise CheckpointError(f"{str(folder)!r} holds a {class_name!r}.", did_you_mean(class_name, list(DIFFUSERS_CLASSES)))
+    if str(class_name) not in DIFFUSERS_CLASSES:
+        hint = did_you_mean(str(class_name), list(DIFFUSERS_CLASSES))
+        raise CheckpointError(f"{str(folder)!r} holds a {class_name!r}.", hint)
     state = read_weights(folder)
-    component = resolve(DIFFUSERS_CLASSES[class_name])(state, read_json(config_file))
+    component = resolve(DIFFUSERS_CLASSES[class_name])(state, read_fields(config_file))
     stored = next(tensor.dtype for tensor in state.values() if tensor.is_floating_point())
     component.provenance = {"source": str(folder), "layout": "diffusers", "class": class_name}
     return component.to(device=device, dtype=dtype or stored).eval().requires_grad_(False)

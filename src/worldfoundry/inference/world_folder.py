@@ -11,10 +11,12 @@ import torch
 
 from worldfoundry.core.checkpoint import FORMAT, write_component
 from worldfoundry.core.errors import CheckpointError, did_you_mean
-from worldfoundry.core.files import atomic_folder, read_json, write_json
+from worldfoundry.core.files import atomic_folder, read_fields, write_json
+from worldfoundry.diffusion.dit import DiT
 from worldfoundry.inference.config import SchedulerConfig, WorldDefaults
 from worldfoundry.inference.load import load_part
 from worldfoundry.inference.world import DiffusionWorld
+from worldfoundry.tokenizers.tokenizer import Tokenizer
 
 PARTS = ("transformer", "vae", "scheduler")
 CLASS = "WorldFoundryDiffusionWorld"
@@ -52,7 +54,7 @@ def save_world(
 
 def load_world(folder: Path, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> DiffusionWorld:
     """Read a world folder. Raises CheckpointError that names the missing part or the unknown class."""
-    index = read_json(folder / "model_index.json")
+    index = read_fields(folder / "model_index.json")
     if index.get("_class_name") != CLASS:
         raise CheckpointError(
             f"{str(folder)!r} holds a {index.get('_class_name')!r}.", did_you_mean(str(index.get("_class_name")), [CLASS])
@@ -62,13 +64,17 @@ def load_world(folder: Path, *, dtype: torch.dtype | None = None, device: torch.
     for part in PARTS:
         if not (folder / part).is_dir():
             raise CheckpointError(f"The world {str(folder)!r} lacks its part {part!r}.", "Copy the whole folder again.")
-    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
+    scheduler = read_fields(folder / "scheduler" / "scheduler_config.json")
     scheduler.pop("format", None)
-    provenance = read_json(folder / "provenance.json") if (folder / "provenance.json").exists() else {}
+    provenance = read_fields(folder / "provenance.json") if (folder / "provenance.json").exists() else {}
+    network, tokenizer = (load_part(folder / name, dtype=dtype, device=device) for name in ("transformer", "vae"))
+    if not isinstance(network, DiT) or not isinstance(tokenizer, Tokenizer):
+        name, what = ("vae", "tokenizer") if isinstance(network, DiT) else ("transformer", "diffusion transformer")
+        raise CheckpointError(f"{str(folder / name)!r} holds no {what}.", "Copy the whole world folder again.")
     return DiffusionWorld(
-        load_part(folder / "transformer", dtype=dtype, device=device),
-        load_part(folder / "vae", dtype=dtype, device=device),
+        network,
+        tokenizer,
         SchedulerConfig.from_dict(scheduler, where=str(folder / "scheduler")),
-        WorldDefaults.from_dict(index["defaults"], where=str(folder / "model_index.json")),
+        WorldDefaults.from_dict(index.get("defaults", ""), where=str(folder / "model_index.json")),
         provenance={**provenance, "folder": str(folder)},
     )

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from worldfoundry.core.errors import DataError
+from worldfoundry.core.contracts import TokenizerSpec
+from worldfoundry.core.errors import ConfigError, DataError
 from worldfoundry.data.clips import ClipDataset, ClipRecord, split_records
 from worldfoundry.data.resize import fit
 from worldfoundry.recipes.config import WindowConfig
@@ -66,6 +67,20 @@ def split(dataset: ClipDataset, config: WindowConfig, *, need_actions: bool = Fa
             "Curate at least two videos: one of them is held out from training.",
         )
     return Split(train=train, held_out=held_out, skipped=len(dataset.records) - len(usable))
+
+
+def check_window(config: WindowConfig, spec: TokenizerSpec) -> None:
+    """Raises ConfigError for a window that a tokenizer cannot take whole."""
+    wanted = [
+        ("num_frames", config.num_frames, spec.round_up_frames(config.num_frames), f"1 + {spec.t}·k"),
+        ("height", config.height, -(-config.height // spec.h) * spec.h, f"a multiple of {spec.h}"),
+        ("width", config.width, -(-config.width // spec.w) * spec.w, f"a multiple of {spec.w}"),
+    ]
+    for name, asked, fits, rule in wanted:
+        if asked != fits:
+            raise ConfigError(
+                f"window.{name}: must be {rule} for this tokenizer (got {asked!r}).", f"The next that fits is {fits}."
+            )
 
 
 def iter_windows(dataset: ClipDataset, records: list[ClipRecord], config: WindowConfig) -> Iterator[list[Window]]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from worldfoundry.core.config import Config
+from worldfoundry.core.config import Config, Seed
 
 
 class SimulateConfig(Config):
@@ -22,7 +22,7 @@ class SimulateConfig(Config):
     size: int = Field(default=64, ge=16, le=1024, multiple_of=2)
     """Height and width in pixels."""
 
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     """Seed of the data set; episode i is drawn from (seed, i). Keep training and held-out seeds apart."""
 
     crf: int = Field(default=18, ge=0, le=51)

@@ -12,7 +12,7 @@ from typing import Any
 from worldfoundry import __version__
 from worldfoundry.core.devices import package_version
 from worldfoundry.core.errors import ResourceError, UsageError, WorldFoundryError
-from worldfoundry.core.files import read_json, write_json
+from worldfoundry.core.files import read_fields, write_json
 from worldfoundry.core.progress import progress, say
 from worldfoundry.simulation.config import SimulateConfig
 from worldfoundry.simulation.episodes import episode_path, write_episode
@@ -56,7 +56,7 @@ def simulate(config: SimulateConfig) -> SimulateSummary:
     kept = config.episodes - len(todo)
     if kept:
         say(f"{out}: {kept} of {config.episodes} episodes are already there")
-    renderers = set(read_json(out / DATASET).get("renderers", []))
+    renderers = set(read_fields(out / DATASET).get("renderers", []))
     with progress("simulate", total=len(todo) * config.frames, unit="frames") as bar:
         for name in _render_all(config, todo):
             renderers.add(name)
@@ -105,7 +105,7 @@ def begin(out: Path, description: dict[str, Any]) -> None:
         return
     if not (out / DATASET).exists():
         raise UsageError(f"The folder {str(out)!r} is not empty and holds no simulated data set.", "Choose another --out.")
-    before = read_json(out / DATASET).get("options")
+    before = read_fields(out / DATASET).get("options")
     if before != description["options"]:
         differing = sorted(key for key, value in description["options"].items() if (before or {}).get(key) != value)
         raise UsageError(

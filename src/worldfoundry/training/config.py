@@ -1,10 +1,12 @@
 """The options of the training loop and of the methods. Each sentence under a field is its `--help`."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from worldfoundry.core.config import Config
+from worldfoundry.core.config import Config, Seed
+
+DecayRate = Annotated[float, Field(ge=0, lt=1)]
 
 
 class OptimConfig(Config):
@@ -12,7 +14,7 @@ class OptimConfig(Config):
 
     lr: float = Field(default=1e-3, gt=0)
     """Peak learning rate."""
-    betas: tuple[float, float] = (0.9, 0.99)
+    betas: tuple[DecayRate, DecayRate] = (0.9, 0.99)
     """AdamW's decay rates of the first and second moment."""
     eps: float = Field(default=1e-8, gt=0)
     """AdamW's epsilon."""
@@ -35,7 +37,7 @@ class LoopConfig(Config):
     """Optimizer steps. Exactly one of `steps` and `minutes` is set."""
     minutes: float | None = Field(default=None, gt=0)
     """Wall-clock budget; the schedule is stretched over the steps that fit, measured while running."""
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     """Seed of initialisation, data order and noise."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Autocast dtype; `auto` times one step in each and takes the faster."""
