@@ -17,14 +17,14 @@ def video(count=6, seed=0):
     return torch.nn.functional.interpolate(coarse, size=(9, 32, 32), mode="trilinear").clamp(-1, 1)
 
 
-def pca_reconstruction(x, train, components):
+def pca_reconstruction(x, train, components, patch_size=4):
     """The textbook: project the rows of Haar bands onto the leading eigenvectors of their covariance."""
-    rows = patchify_video(train, 4).movedim(1, -1).flatten(0, -2).double()
+    rows = patchify_video(train, patch_size).movedim(1, -1).flatten(0, -2).double()
     mean = rows.mean(0)
     basis = torch.linalg.eigh((rows - mean).T @ (rows - mean))[1][:, -components:]
-    bands = patchify_video(x, 4).movedim(1, -1).double()
+    bands = patchify_video(x, patch_size).movedim(1, -1).double()
     back = (bands - mean) @ basis @ basis.T + mean
-    return unpatchify_video(back.movedim(-1, 1).float(), 4)
+    return unpatchify_video(back.movedim(-1, 1).float(), patch_size)
 
 
 def test_it_reconstructs_as_pca_does():
@@ -35,6 +35,19 @@ def test_it_reconstructs_as_pca_does():
     error, scale = (tokenizer(x) - want).abs().max(), want.abs().max()
     assert 0.5 < kept < 1
     assert error < 0.02 * scale
+
+
+@pytest.mark.parametrize("latents", [6, 24, 26])
+def test_more_channels_than_bands_leave_the_rest_unused(latents):
+    """2x2x2 patches have 24 bands: fewer than the 31 pairs of channels, and than 26 latents."""
+    small = named_config("debug-cv4x4x4").replace(
+        patch_size=2, spatial_compression=2, temporal_compression=2, latent_channels=latents, z_channels=latents
+    )
+    tokenizer = build_tokenizer(small.to_dict())
+    train, x = video(), video(seed=1)
+    linear_start(tokenizer, train)
+    want = pca_reconstruction(x, train, min(latents, 24), patch_size=2)
+    assert (tokenizer(x) - want).abs().max() < 0.02 * want.abs().max()
 
 
 def test_it_stays_causal_and_trainable():

@@ -125,6 +125,14 @@ def test_statistics_are_per_channel_and_frame_and_the_last_repeats():
     torch.testing.assert_close(module.denormalize(normal), z)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_half_precision_tokenizer_is_stored_as_one(tmp_path, dtype):
+    module = make("debug").to(dtype)
+    again = load_component(save_component(tmp_path / "half", module, kind="tokenizer", provenance={}))
+    assert again.dtype == dtype
+    assert again.latent_mean.dtype == torch.float32
+
+
 def test_statistics_come_to_where_the_latents_are():
     """Cached latents lie on the CPU while the weights may lie on a GPU; the meta device stands for either."""
     module = make("debug")

@@ -84,8 +84,9 @@ def load_component(
     state = read_weights(folder)
     module = factory_for(kind)(fields)
     fill(module, state, where=str(folder))
-    stored = reduce(torch.promote_types, {t.dtype for t in state.values() if t.is_floating_point()} or {torch.float32})
-    module = module.to(dtype=dtype or stored)
+    # The widest dtype of the weights. Buffers do not count: a tokenizer keeps its statistics in float32 beside half weights.
+    weights = {state[name].dtype for name, parameter in module.named_parameters() if parameter.is_floating_point()}
+    module = module.to(dtype=dtype or reduce(torch.promote_types, weights or {torch.float32}))
     module = module.to(device) if device is not None else module
     provenance = folder / "provenance.json"
     module.provenance = read_json(provenance) if provenance.exists() else {}

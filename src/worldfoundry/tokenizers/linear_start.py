@@ -5,7 +5,8 @@ silu(x) − silu(−x) = x, so channels in pairs ±x pass the SiLU unharmed; and
 the rest fixes the deviation that the per-frame norm divides by. Residual branches start at zero and learn what PCA lacks.
 Only networks without samplers are started so: nearest-neighbour upsampling cannot hold an exact linear inverse.
 
-Axis legend: B batch, C channels, T frames, H height, W width, K channels of the Haar bands, N number of bands' rows.
+Axis legend: B batch, C channels, T frames, H height, W width, K channels of the Haar bands, N positions in all the sample,
+O I output and input channels of a convolution.
 """
 
 import torch
@@ -40,7 +41,8 @@ def linear_start(tokenizer: Tokenizer, x_BCTHW: Tensor) -> float:
         raise UsageError("A linear start needs a continuous video tokenizer of one level without samplers.")
     mean_K, basis_KC, variance_C = _principal_components(patchify_video(x_BCTHW, config.patch_size))
     kept = float(variance_C[: config.latent_channels].sum() / variance_C.sum())
-    features, latents = (config.channels - 2) // 2, config.latent_channels
+    bands = len(mean_K)
+    features, latents = min((config.channels - 2) // 2, bands), min(config.latent_channels, bands)
     gain_C = variance_C[:latents].clamp(min=1e-8) ** 0.25
     _silence(tokenizer)
 
