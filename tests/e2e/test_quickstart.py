@@ -80,6 +80,8 @@ def test_held_out_sources_were_not_trained_on(out):
     facts = json.loads((out / "world-run" / "world" / "provenance.json").read_text())
     held_out = set(facts["held_out_sources"])
     assert held_out
+    tokenizer = json.loads((out / "tokenizer-run" / "tokenizer" / "provenance.json").read_text())
+    assert set(tokenizer["held_out_sources"]) == held_out
     clips = pq.read_table(out / "clips" / "tables" / "clips.parquet").to_pylist()
     cached = set()
     for shard in (out / "world-run" / "latents").glob("*.safetensors"):
@@ -119,8 +121,15 @@ def test_the_world_generates_from_an_image_of_any_size_and_actions(out, footage,
 def test_generated_clips_start_with_the_true_frames(out):
     written = sorted((out / "generated").glob("*.mp4"))
     for path in written:
-        assert json.loads(path.with_suffix(".json").read_text())["config"]["num_prefix_frames"] == 5
+        sidecar = json.loads(path.with_suffix(".json").read_text())
+        assert sidecar["config"]["num_prefix_frames"] == 5
+        assert sidecar["config"]["seed"] == sidecar["seed"]
         assert read_video(path).frames.shape == (17, 64, 64, 3)
+
+
+def test_every_clip_has_its_own_noise_and_says_which(out):
+    seeds = [json.loads(path.read_text())["seed"] for path in (out / "generated").glob("*.json")]
+    assert len(seeds) == len(set(seeds))
 
 
 def test_files_through_the_tokenizer_and_back(out, footage, tmp_path):

@@ -3,6 +3,7 @@
 Axis legend: N windows, T frames, H height, W width, C = 3 (RGB), A action numbers.
 """
 
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,9 @@ from worldfoundry.data.clips import ClipDataset
 from worldfoundry.data.sample import sample_footage
 from worldfoundry.evaluation.baselines import copy_last_frame, nearest_training_clip
 from worldfoundry.evaluation.compare import Evaluation, evaluate_predictions
-from worldfoundry.inference.config import SchedulerConfig
+from worldfoundry.guardrails.runner import Guardrails
+from worldfoundry.inference.config import Request, SchedulerConfig
+from worldfoundry.inference.world import DiffusionWorld
 from worldfoundry.recipes.config import QuickstartConfig, TrainDiffusionConfig, TrainTokenizerConfig, WindowConfig
 from worldfoundry.recipes.train_diffusion import DiffusionRun, train_diffusion
 from worldfoundry.recipes.train_tokenizer import TokenizerRun, reconstruct, train_tokenizer
@@ -56,15 +59,26 @@ class Road:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Windows (by number) that are generated together; number i among them has the noise of `request.seed + i`."""
+
+    rows: list[int]
+    request: Request
+
+
+@dataclass(frozen=True, kw_only=True)
 class Futures:
-    """Truth and candidates on the held-out windows, uint8 [N, T, H, W, 3], with what the guards said of each video."""
+    """Truth and candidates on the held-out windows, uint8 [N, T, H, W, 3], with what the guards said of each video.
+
+    `requests` are what the model was asked, one per window.
+    """
 
     windows: list[Window]
     truth: np.ndarray
     candidates: dict[str, np.ndarray]
     prefix_frames: int
     verdicts: tuple[Verdict, ...]
-    blocked: int
+    requests: list[Request]
 
 
 def quickstart(config: QuickstartConfig) -> Path:
@@ -84,12 +98,12 @@ def quickstart(config: QuickstartConfig) -> Path:
     dataset = ClipDataset(out / "clips")
     with road.step("generate and guard"):
         futures = predict(config, dataset, world, window)
-        save_futures(futures, world, out / "generated")
+        written = save_futures(futures, world, out / "generated")
     with road.step("evaluate"):
         evaluation = evaluate(futures, world)
         evaluation.save(out / "results.json")
     report = write_quickstart_report(road, tokenizer, world, futures, evaluation)
-    _summary(road, tokenizer, world, evaluation, report)
+    _summary(road, tokenizer, world, evaluation, report, written)
     return report
 
 
@@ -139,50 +153,71 @@ def diffusion_recipe(config: QuickstartConfig, window: WindowConfig, tokenizer: 
 
 
 def predict(config: QuickstartConfig, dataset: ClipDataset, run: DiffusionRun, window: WindowConfig) -> Futures:
-    """Futures of held-out windows under true, shuffled and zero actions; the guards look at every one that is kept."""
-    windows = spread_windows(dataset, run.parts.held_out, window, config.evaluate_clips)
-    truth = np.stack([w.frames for w in windows])
+    """Futures of held-out windows under true, shuffled and zero actions, and what the guards say of prompts and futures."""
     world, prefix = run.world, run.world.config.num_prefix_frames
-    captions = {w.record.caption for w in windows if w.record.caption}
-    verdicts = [v for caption in sorted(captions) for v in world.guardrails.check_text(caption)]
-    candidates = {MODEL: _sample(config, run, windows, truth, prefix, _actions(windows))}
+    windows, verdicts = guarded_windows(
+        world.guardrails, spread_windows(dataset, run.parts.held_out, window, config.evaluate_clips)
+    )
+    truth = np.stack([w.frames for w in windows])
+    batches = _batches(config, world, windows)
+    candidates = {MODEL: _sample(world, batches, truth, _actions(windows))}
     for clip in candidates[MODEL]:
         verdicts += world.guardrails.check_video(clip, world.config.fps)
     if world.config.action_names:
         actions = np.stack([w.actions for w in windows if w.actions is not None])
-        for name, others in ((SHUFFLED, np.roll(actions, 1, axis=0)), (ZERO, np.zeros_like(actions))):
-            changed = np.concatenate([actions[:, : prefix - 1], others[:, prefix - 1 :]], axis=1)
-            candidates[name] = _sample(config, run, windows, truth, prefix, changed)
+        others = np.roll(actions, len(actions) // 2, axis=0)  # windows lie in order of their clips: far away is another clip
+        for name, future in ((SHUFFLED, others), (ZERO, np.zeros_like(actions))):
+            changed = np.concatenate([actions[:, : prefix - 1], future[:, prefix - 1 :]], axis=1)
+            candidates[name] = _sample(world, batches, truth, changed)
     through = copy_last_frame(truth, prefix)
     candidates[CEILING] = reconstruct(world.tokenizer, torch.from_numpy(truth))
     candidates[COPY_THROUGH] = _given(reconstruct(world.tokenizer, torch.from_numpy(through)), truth, prefix)
     candidates[NEAREST] = nearest_training_clip(truth, prefix, _training_windows(dataset, run, window))
-    blocked = sum(verdict.blocks for verdict in verdicts)
+    requests = {
+        row: batch.request.replace(seed=batch.request.seed + i) for batch in batches for i, row in enumerate(batch.rows)
+    }
     return Futures(
-        windows=windows, truth=truth, candidates=candidates, prefix_frames=prefix, verdicts=tuple(verdicts), blocked=blocked
-    )
+        windows=windows, truth=truth, candidates=candidates, prefix_frames=prefix, verdicts=tuple(verdicts),
+        requests=[requests[row] for row in range(len(windows))],
+    )  # fmt: skip
 
 
-def _sample(
-    config: QuickstartConfig,
-    run: DiffusionRun,
-    windows: list[Window],
-    truth: np.ndarray,
-    prefix: int,
-    actions: np.ndarray | None,
-) -> np.ndarray:
-    """Generate in batches; windows that share a caption share a batch."""
-    world, out = run.world, np.empty_like(truth)
-    by_caption: dict[str, list[int]] = {}
+def guarded_windows(guardrails: Guardrails, windows: list[Window]) -> tuple[list[Window], list[Verdict]]:
+    """The windows whose caption (the prompt) the guards let pass, and all that the guards said.
+
+    Raises BlockedError or GuardUnavailable if none is left.
+    """
+    said = {caption: guardrails.check_text(caption) for caption in sorted({w.record.caption for w in windows} - {""})}
+    blocked = [caption for caption, verdicts in said.items() if any(verdict.blocks for verdict in verdicts)]
+    kept = [w for w in windows if w.record.caption not in blocked]
+    if not kept:
+        guardrails.enforce_text(blocked[0])
+    if len(kept) < len(windows):
+        say(f"{len(windows) - len(kept)} of {len(windows)} held-out windows are left out: a guard objects to their captions")
+    return kept, [verdict for verdicts in said.values() for verdict in verdicts]
+
+
+def _batches(config: QuickstartConfig, world: DiffusionWorld, windows: list[Window]) -> list[Batch]:
+    """Windows that share a prompt share a batch; no two windows share a seed."""
+    by_prompt: dict[str, list[int]] = {}
     for i, window in enumerate(windows):
-        by_caption.setdefault(window.record.caption if world.config.text_encoder != "none" else "", []).append(i)
-    with progress("generating", len(windows), "clips") as bar:
-        for caption, rows in by_caption.items():
-            for index in (rows[i : i + BATCH] for i in range(0, len(rows), BATCH)):
-                request = world.resolve(prompt=caption, num_prefix_frames=prefix, seed=config.seed + index[0])
-                chosen = None if actions is None else actions[index]
-                out[index] = world.sample(request, [truth[i, :prefix] for i in index], chosen)
-                bar.advance(len(index))
+        by_prompt.setdefault(window.record.caption if world.config.text_encoder != "none" else "", []).append(i)
+    batches, seed = [], config.seed
+    for prompt, rows in by_prompt.items():
+        for start in range(0, len(rows), BATCH):
+            batches.append(Batch(rows=rows[start : start + BATCH], request=world.resolve(prompt=prompt, seed=seed)))
+            seed += len(batches[-1].rows)
+    return batches
+
+
+def _sample(world: DiffusionWorld, batches: list[Batch], truth: np.ndarray, actions: np.ndarray | None) -> np.ndarray:
+    """The future of every window's prefix, uint8 [N, T, H, W, 3]."""
+    out = np.empty_like(truth)
+    with progress("generating", len(truth), "clips") as bar:
+        for batch in batches:
+            prefixes = [truth[row, : batch.request.num_prefix_frames] for row in batch.rows]
+            out[batch.rows] = world.sample(batch.request, prefixes, None if actions is None else actions[batch.rows])
+            bar.advance(len(batch.rows))
     return out
 
 
@@ -202,9 +237,9 @@ def _training_windows(dataset: ClipDataset, run: DiffusionRun, window: WindowCon
     return np.stack([w.frames for clip in iter_windows(dataset, run.parts.train, plain) for w in clip[::every]])
 
 
-def save_futures(futures: Futures, run: DiffusionRun, folder: Path) -> None:
-    """The generated clips as mp4 with sidecars; a clip whose guard objects is not written."""
-    world = run.world
+def save_futures(futures: Futures, run: DiffusionRun, folder: Path) -> list[Path]:
+    """Write the generated clips as mp4 with sidecars, except those that a guard objects to; returns the files."""
+    world, written = run.world, []
     for i, window in enumerate(futures.windows):
         clip = futures.candidates[MODEL][i]
         try:
@@ -212,10 +247,11 @@ def save_futures(futures: Futures, run: DiffusionRun, folder: Path) -> None:
         except GuardError as error:
             say(f"{window.name}: not written: {error.message}")
             continue
-        record = {"window": window.name, "source": window.record.source_id, "num_prefix_frames": futures.prefix_frames}
-        WorldVideo(frames=clip, fps=world.config.fps, seed=0, config=record, verdicts=verdicts).save(
-            folder / f"{window.name}.mp4"
-        )
+        request = futures.requests[i]
+        record = {**request.to_dict(), "window": window.name, "source": window.record.source_id}
+        video = WorldVideo(frames=clip, fps=request.fps, seed=request.seed, config=record, verdicts=verdicts)
+        written.append(video.save(folder / f"{window.name}.mp4"))
+    return written
 
 
 def evaluate(futures: Futures, run: DiffusionRun) -> Evaluation:
@@ -239,7 +275,9 @@ def action_response(futures: Futures, run: DiffusionRun) -> Evaluation | None:
     )
 
 
-def _summary(road: Road, tokenizer: TokenizerRun, run: DiffusionRun, evaluation: Evaluation, report: Path) -> None:
+def _summary(
+    road: Road, tokenizer: TokenizerRun, run: DiffusionRun, evaluation: Evaluation, report: Path, written: list[Path]
+) -> None:
     """Closing lines for the person at the terminal."""
     model, copy = (evaluation.value("psnr_moving", name) for name in (MODEL, evaluation.baseline))
     total = sum(road.seconds.values())
@@ -247,4 +285,7 @@ def _summary(road: Road, tokenizer: TokenizerRun, run: DiffusionRun, evaluation:
     say(f"tokenizer: held-out PSNR {tokenizer.metrics['held_out_psnr_db']} dB")
     say(f"world model: {run.facts['steps']} steps; moving pixels {model:.2f} dB, copy-last-frame {copy:.2f} dB")
     say(f"look at  {report}")
-    say(f"go on    worldfoundry generate --world {run.folder} --input {road.config.out / 'generated'}/*.mp4 --out out.mp4")
+    first = str(written[0]) if written else "FIRST.png"
+    say(
+        "go on    " + shlex.join(["worldfoundry", "generate", "--world", str(run.folder), "--input", first, "--out", "out.mp4"])
+    )

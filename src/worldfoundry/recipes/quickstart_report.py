@@ -119,7 +119,8 @@ def _clips(run: DiffusionRun, futures: Futures) -> Section:
     shown = {label: futures.candidates[name] for name, label in labels.items() if name in futures.candidates}
     spread = np.linspace(0, len(futures.windows) - 1, min(SHOWN, len(futures.windows))).round().astype(int)
     look, fps = run.world.guardrails.check_video, run.world.config.fps
-    passed = [i for i in spread if not any(v.blocks for clips in shown.values() for v in look(clips[i], fps))]
+    seen = [futures.truth, *shown.values()]
+    passed = [i for i in spread if not any(v.blocks for clips in seen for v in look(clips[i], fps))]
     index = np.array(passed, dtype=int)
     section = clip_rows(
         futures.truth[index],
