@@ -13,6 +13,7 @@ from worldfoundry.core.errors import BlockedError, CheckpointError, ConfigError,
 from worldfoundry.core.video_io import read_metadata, read_video, write_video
 from worldfoundry.diffusion.config import DiTConfig
 from worldfoundry.diffusion.dit import DiT
+from worldfoundry.guardrails.runner import GuardPolicy, Guardrails
 from worldfoundry.inference.config import SchedulerConfig, WorldDefaults
 from worldfoundry.inference.frames import conditioning_length, read_prefix
 from worldfoundry.inference.world import DiffusionWorld
@@ -231,6 +232,17 @@ def test_guards_stand_before_and_after(answer, error):
     world.guardrails.video = (Says("video", answer),)
     with pytest.raises(error):
         world.generate()
+
+
+def test_guards_that_only_warn_are_on_record_with_their_reason(capsys):
+    loose = make_world()
+    loose.guardrails = Guardrails.from_policy(GuardPolicy(action="warn", reason="a test"))
+    loose.guardrails.video = (Says("video", Verdict(status="unsafe", guard="says", reason="no")),)
+    clip = loose.generate()
+    assert clip.config["guards"] == "warn: a test"
+    assert [v.status for v in clip.verdicts] == ["unsafe"]
+    assert "warning: video: says: no" in capsys.readouterr().err
+    assert make_world().generate().config["guards"] == "block"
 
 
 def test_a_world_folder_round_trips(world, tmp_path):

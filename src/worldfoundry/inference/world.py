@@ -176,6 +176,8 @@ class DiffusionWorld:
         record = {**request.to_dict(), "worldfoundry": __version__, "world": self.provenance.get("folder", "")}
         record["input"] = str(source) if isinstance(source, str | Path) else None if source is None else "array"
         record["actions"] = None if actions is None else actions.tolist()
+        policy = self.guardrails.policy
+        record["guards"] = policy.action + (f": {policy.reason}" if policy.reason else "")
         return record
 
     # -- the middle -------------------------------------------------------------------------------------------------
