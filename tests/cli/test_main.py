@@ -153,7 +153,8 @@ def test_a_real_process_ends_with_the_code(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_ctrl_c_ends_a_real_process_with_130_and_one_line():
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_a_real_process_with_130_and_one_line(stop):
     code = """
 import sys, time, types
 from worldfoundry.cli import main as cli
@@ -169,6 +170,6 @@ sys.exit(cli.main(["toy"]))
 """
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n"
-    process.send_signal(signal.SIGINT)
+    process.send_signal(stop)
     assert process.wait(timeout=30) == 130
     assert process.stderr.read() == "interrupted\n"

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from worldfoundry.core.errors import ResourceError, UsageError
-from worldfoundry.core.files import atomic_folder, atomic_path, check_writable, read_fields, read_json, write_json
+from worldfoundry.core.files import atomic_folder, atomic_path, check_writable, read_fields, read_json, sole_writer, write_json
 
 
 def test_success_leaves_exactly_the_file(tmp_path):
@@ -116,6 +116,18 @@ def test_folder_is_replaced_only_on_request(tmp_path):
         (temporary / "b").write_text("2")
     assert [p.name for p in target.iterdir()] == ["b"]
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_folder_has_one_writer(tmp_path):
+    folder = tmp_path / "new" / "run"
+    with sole_writer(folder):
+        assert not list(folder.iterdir())
+        with pytest.raises(UsageError, match="Another process is writing"), sole_writer(folder):
+            pass
+    with sole_writer(folder):
+        (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="cannot be written"), sole_writer(tmp_path / "file"):
+        pass
 
 
 def test_a_place_is_tried_before_long_work(tmp_path):

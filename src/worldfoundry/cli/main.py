@@ -5,7 +5,9 @@ Imports nothing but the standard library and the error tree, so `worldfoundry --
 
 import errno
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from importlib import import_module
@@ -50,6 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     debug = "--debug" in argv
     try:
+        _terminate_as_interrupt()
         code = dispatch([argument for argument in argv if argument != "--debug"])
         sys.stdout.flush()
         return code
@@ -63,6 +66,12 @@ def main(argv: list[str] | None = None) -> int:
         lines, code = explain(error)
         print(lines, file=sys.stderr)
         return code
+
+
+def _terminate_as_interrupt() -> None:
+    """Let SIGTERM end a command as Ctrl-C does: temporary files are removed, and the exit code is the same."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def dispatch(argv: list[str]) -> int:

@@ -58,6 +58,36 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 @contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Hold `folder` (made if absent) so that no second process writes there; the lock ends with the process, however it ends.
+
+    Raises UsageError if another process holds it. Where the system has no such locks (Windows, some network disks), nothing
+    is held.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with disk_full_is_clear(folder), _place_is_writable(folder):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(
+                f"Another process is writing to {str(folder)!r}.", "Wait until it has ended, or choose another folder."
+            ) from error
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
 def disk_full_is_clear(path: Path) -> Iterator[None]:
     """Turn ENOSPC (and quota) into one clear ResourceError that names the path."""
     try:

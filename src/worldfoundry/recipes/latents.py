@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from worldfoundry.conditioning.action import action_features
+from worldfoundry.core.files import sole_writer
 from worldfoundry.core.progress import progress
 from worldfoundry.data.clips import ClipDataset, ClipRecord
 from worldfoundry.data.latents import LatentCache
@@ -51,7 +52,11 @@ def encode_windows(
     """Encode the windows of `records`, one cache entry per clip; entries that `folder` already holds are not made again."""
     captions = sorted({record.caption for record in records})
     entries = []
-    with LatentCache(folder, identity=identity) as cache, progress("encoding clips", len(records), "clips") as bar:
+    with (
+        sole_writer(folder),
+        LatentCache(folder, identity=identity) as cache,
+        progress("encoding clips", len(records), "clips") as bar,
+    ):
         for record in records:
             if record.key not in cache:
                 cache.put(record.key, _encode_clip(dataset, record, window, tokenizer))

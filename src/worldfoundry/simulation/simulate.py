@@ -12,7 +12,7 @@ from typing import Any
 from worldfoundry import __version__
 from worldfoundry.core.devices import package_version
 from worldfoundry.core.errors import ResourceError, UsageError, WorldFoundryError
-from worldfoundry.core.files import read_fields, write_json
+from worldfoundry.core.files import read_fields, sole_writer, write_json
 from worldfoundry.core.progress import progress, say
 from worldfoundry.simulation.config import SimulateConfig
 from worldfoundry.simulation.episodes import episode_path, write_episode
@@ -46,9 +46,16 @@ def simulate(config: SimulateConfig) -> SimulateSummary:
     """Render `config.episodes` episodes into `config.out` and describe the folder in dataset.json.
 
     An interrupted run is continued by the same options. Raises UsageError when the folder holds anything else or OpenGL is
-    missing, MissingExtraError without mujoco, ResourceError when the disk is full or a worker dies.
+    missing, or another process is writing there, MissingExtraError without mujoco, ResourceError when the disk is full or a worker dies.
     """
     load_mujoco()
+    if config.out.exists() and not config.out.is_dir():
+        raise UsageError(f"{str(config.out)!r} is a file.", "Choose a folder for --out.")
+    with sole_writer(config.out):
+        return _simulate(config)
+
+
+def _simulate(config: SimulateConfig) -> SimulateSummary:
     out = config.out
     description = describe(config)
     begin(out, description)

@@ -20,7 +20,7 @@ import torch
 
 from worldfoundry.core.devices import fast_bfloat16
 from worldfoundry.core.errors import UsageError, WorldFoundryError
-from worldfoundry.core.files import atomic_path, read_json, write_json
+from worldfoundry.core.files import atomic_path, read_fields, sole_writer, write_json
 from worldfoundry.core.progress import MetricsLog, progress, read_metrics, say
 from worldfoundry.training.config import LoopConfig, OptimConfig
 from worldfoundry.training.ema import EMA
@@ -173,23 +173,25 @@ def train(
 ) -> TrainResult:
     """Train until the budget is spent; resume first if `run` holds a state of the same run.
 
-    `identity` (config, data hash, …) names the run: a folder that holds another run is refused with a UsageError.
+    `identity` (config, data hash, …) names the run: a folder that holds another run is refused with a UsageError,
+    and so is one that another process is writing.
     `callback(step, ema)` returns numbers to log. Ctrl-C and SIGTERM save and raise KeyboardInterrupt.
     """
-    claim(run, config, identity or {})
-    torch.manual_seed(config.seed)
-    trainer = Trainer(method, data, config, run)
-    if trainer.resume():
-        say(f"{title}: resuming at step {trainer.step}")
-    _forget_after(run / "metrics.jsonl", trainer.step)
-    method.module.train()
-    trainer.prepare()
-    log = MetricsLog(run / "metrics.jsonl")
-    try:
-        with _stop_signals() as stop, progress(title, 100.0, "%") as bar:
-            _run(trainer, log, stop, bar, callback, callback_every_s)
-    finally:
-        log.close()
+    with sole_writer(run):
+        claim(run, config, identity or {})
+        torch.manual_seed(config.seed)
+        trainer = Trainer(method, data, config, run)
+        if trainer.resume():
+            say(f"{title}: resuming at step {trainer.step}")
+        _forget_after(run / "metrics.jsonl", trainer.step)
+        method.module.train()
+        trainer.prepare()
+        log = MetricsLog(run / "metrics.jsonl")
+        try:
+            with _stop_signals() as stop, progress(title, 100.0, "%") as bar:
+                _run(trainer, log, stop, bar, callback, callback_every_s)
+        finally:
+            log.close()
     method.module.eval()
     return TrainResult(
         ema=trainer.ema, steps=trainer.step, seconds=trainer.seconds, final_loss=trainer.loss, precision=trainer.precision
@@ -237,7 +239,7 @@ def claim(run: Path, config: LoopConfig, identity: Mapping[str, Any]) -> None:
     """
     file, identity = run / "run.json", {"loop": config.to_dict(), **identity}
     if file.exists() and has_state(run):
-        known = read_json(file)
+        known = read_fields(file)
         changed = [k for k in {*known, *identity} if known.get(k) != identity.get(k)]
         if changed:
             raise UsageError(
