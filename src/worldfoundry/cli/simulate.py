@@ -2,7 +2,7 @@
 
 import sys
 
-from worldfoundry.simulation.config import SimulateConfig
+from worldfoundry.simulation.config import PusherConfig, SimulateConfig
 
 
 def run(config: SimulateConfig) -> int:
@@ -17,4 +17,4 @@ def run(config: SimulateConfig) -> int:
     return 0
 
 
-SUBCOMMANDS = {"pusher": (SimulateConfig, run, "a pusher steered by velocity commands, and a block on a table")}
+SUBCOMMANDS = {"pusher": (PusherConfig, run, "a pusher steered by velocity commands, and a block on a table")}

@@ -1,6 +1,7 @@
-"""The options of `worldfoundry simulate pusher`. Light to import: it draws in neither numpy nor MuJoCo."""
+"""The options of `worldfoundry simulate KIND`. Light to import: it draws in neither numpy nor MuJoCo."""
 
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -8,7 +9,10 @@ from worldfoundry.core.config import Config
 
 
 class SimulateConfig(Config):
-    """Render episodes of a pusher that moves blocks on a table, with its actions and exact states."""
+    """What every kind of world is asked. `kind` names the file of the room that renders it."""
+
+    kind: ClassVar[str]
+    views: ClassVar[int] = 1  # cameras that look at every moment
 
     out: Path
     """Folder for the episodes. A folder that the same options began is continued; any other that is not empty is refused."""
@@ -17,7 +21,7 @@ class SimulateConfig(Config):
     """How many episodes."""
 
     frames: int = Field(default=150, ge=2, le=100_000)
-    """Frames of each episode, at 12 frames per second."""
+    """Frames of each episode."""
 
     size: int = Field(default=64, ge=16, le=1024, multiple_of=2)
     """Height and width in pixels."""
@@ -30,3 +34,12 @@ class SimulateConfig(Config):
 
     workers: int = Field(default=1, ge=1, le=256)
     """Processes. Changes the speed, never the pictures."""
+
+
+class PusherConfig(SimulateConfig):
+    """Render episodes of a pusher that moves a block on a table, with its actions and exact states."""
+
+    kind: ClassVar[str] = "pusher"
+
+    frames: int = Field(default=150, ge=2, le=100_000)
+    """Frames of each episode, at 12 frames per second."""

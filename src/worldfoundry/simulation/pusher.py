@@ -8,13 +8,16 @@ Units: metres and seconds of the simulated world (the table is about 2 m wide), 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from worldfoundry.simulation.config import PusherConfig
+from worldfoundry.simulation.episodes import episode_path, write_episode
+from worldfoundry.simulation.kind import Kind
 from worldfoundry.simulation.render import load_mujoco, open_renderer, renderer_name
 
 FPS = 12
@@ -279,3 +282,43 @@ def _cross(a: np.ndarray, b: np.ndarray) -> float:
 
 def _towards(direction: np.ndarray, speed: float) -> np.ndarray:
     return direction / max(_length(direction), 1e-6) * speed
+
+
+def facts(_config: PusherConfig) -> dict[str, Any]:
+    """What is the same in every episode."""
+    return {
+        "fps": FPS,
+        "action_names": list(ACTION_NAMES),
+        "state_names": list(STATE_NAMES),
+        "mirror_action": list(MIRROR_ACTION),
+        "mirror_state": list(MIRROR_STATE),
+    }
+
+
+@contextmanager
+def open_episodes(config: PusherConfig) -> Iterator[Callable[[int], str]]:
+    """`write(index)` renders one episode into `config.out` and returns the renderer's name."""
+    with open_pusher_world(config.size) as world:
+
+        def write(index: int) -> str:
+            episode = run_episode(world, config.frames, (config.seed, index))
+            about = {**facts(config), "caption": episode.caption, "seed": [config.seed, index], "scene": config.kind}
+            write_episode(
+                episode_path(config.out, index),
+                episode.frames,
+                fps=FPS,
+                actions=episode.actions,
+                states=episode.states,
+                crf=config.crf,
+                metadata={**about, "renderer": episode.renderer},
+            )
+            return episode.renderer
+
+        yield write
+
+
+KIND = Kind(
+    facts=facts,
+    open_episodes=open_episodes,
+    is_whole=lambda config, index: episode_path(config.out, index).exists(),
+)
