@@ -3,6 +3,7 @@
 import sys
 
 from worldfoundry.simulation.config import CameraConfig, DrivingConfig, PhysicsConfig, PusherConfig, SimulateConfig
+from worldfoundry.simulation.manipulation_config import ManipulationConfig
 
 
 def run(config: SimulateConfig) -> int:
@@ -20,5 +21,7 @@ def run(config: SimulateConfig) -> int:
 
 SUBCOMMANDS = {
     "pusher": (PusherConfig, run, "a pusher steered by velocity commands, and a block on a table"),
+    "camera": (CameraConfig, run, "flights through rooms and gardens: exact poses, intrinsics, depth"),
     "physics": (PhysicsConfig, run, "things that fall, roll, topple and spin: four cameras, masks, depth, states, outcome"),
+    "manipulation": (ManipulationConfig, run, "a robot arm that does what it is told, as a LeRobot dataset"),
 }

@@ -10,6 +10,11 @@ def nothing(_config: Any) -> None:
     """For kinds whose episodes are whole as they are written."""
 
 
+def as_asked(config: Any) -> int:
+    """Frames of all cameras, for kinds whose episodes are exactly as long as asked."""
+    return config.episodes * config.frames * config.views
+
+
 @dataclass(frozen=True, kw_only=True)
 class Kind:
     """Functions of the kind's config.
@@ -19,9 +24,11 @@ class Kind:
         opened once per process, so textures and compiled models are made there.
     is_whole: whether episode `index` is already complete on disk.
     finish: called once, in the parent process, when all episodes are there.
+    count_frames: how many frames the finished folder holds, over all episodes and cameras.
     """
 
     facts: Callable[[Any], dict[str, Any]]
     open_episodes: Callable[[Any], AbstractContextManager[Callable[[int], str]]]
     is_whole: Callable[[Any, int], bool]
     finish: Callable[[Any], None] = nothing
+    count_frames: Callable[[Any], int] = as_asked

@@ -49,10 +49,10 @@ def simulate(config: SimulateConfig) -> SimulateSummary:
     if kept:
         say(f"{out}: {kept} of {config.episodes} episodes are already there")
     renderers = set(read_json(out / DATASET).get("renderers", []))
-    with progress("simulate", total=len(todo) * config.frames * config.views, unit="frames") as bar:
+    with progress("simulate", total=len(todo), unit="episodes") as bar:
         for name in _render_all(config, todo):
             renderers.add(name)
-            bar.advance(config.frames * config.views)
+            bar.advance(1)
     kind.finish(config)
     write_json(out / DATASET, {**description, "complete": True, "renderers": sorted(renderers)})
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
@@ -60,7 +60,7 @@ def simulate(config: SimulateConfig) -> SimulateSummary:
         out=out,
         rendered=len(todo),
         kept=kept,
-        frames=config.episodes * config.frames * config.views,
+        frames=kind.count_frames(config),
         bytes=size,
         renderers=tuple(sorted(renderers)),
     )
