@@ -71,7 +71,8 @@ def tilted_plank(setup: Setup, track: Track) -> Outcome:
     does = {"sticks": "stays where it is", "rolls": "rolls down and off the end", "slides": "slides down"}[label]
     if label == "rolls" and mover.shape == "box":
         does = "slides, tips over and tumbles down"
-    sentence = f"{with_article(mover.noun)} on {with_article(setup.bodies[0].noun)}, tilted by {setup.facts['angle_deg']:.0f} degrees, {does}"
+    plank, angle = with_article(setup.bodies[0].noun), setup.facts["angle_deg"]
+    sentence = f"{with_article(mover.noun)} on {plank}, tilted by {angle:.0f} degrees, {does}"
     return Outcome(label=label, numbers={"way_m": way, "turned_deg": turned, **setup.facts}, sentence=sentence)
 
 

@@ -5,7 +5,7 @@ sides needs a cube texture (one picture per side: small objects) or a mesh with 
 Lengths are metres and half sizes, as in MuJoCo; angles are degrees. Every method returns XML text to be placed in a body.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ UNTOUCHED = 'contype="0" conaffinity="0"'
 NO_SHADOW = 'group="1"'  # see `views.SHADOWLESS`
 
 
-def numbers(values: Sequence[float]) -> str:
+def numbers(values: Iterable[float]) -> str:
     return " ".join(f"{value:.5g}" for value in values)
 
 
@@ -109,15 +109,15 @@ class Scene:
         shadow: bool = True,
     ) -> str:
         """A box to look at (it touches nothing) whose texture repeats every `tile_m`, or fills each side once (None)."""
-        half = np.asarray(half, float)
+        size = np.asarray(half, float)
         vertices, texcoords, faces = [], [], []
         for normal, sign, u_axis, u_sign, v_axis in SIDES:
             start = len(vertices)
             for u, v in ((-1, -1), (1, -1), (1, 1), (-1, 1)):
                 corner = np.zeros(3)
                 corner[normal], corner[u_axis], corner[v_axis] = sign, u * u_sign, v
-                vertices.append(corner * half)
-                scale = (1.0, 1.0) if tile_m is None else (2 * half[u_axis] / tile_m, 2 * half[v_axis] / tile_m)
+                vertices.append(corner * size)
+                scale = (1.0, 1.0) if tile_m is None else (2 * size[u_axis] / tile_m, 2 * size[v_axis] / tile_m)
                 texcoords.append(((u + 1) / 2 * scale[0], (1 - v) / 2 * scale[1]))
             turn = np.dot(
                 np.cross(vertices[start + 1] - vertices[start], vertices[start + 2] - vertices[start]), vertices[start]
@@ -127,6 +127,20 @@ class Scene:
         name = self.mesh(np.array(vertices), np.array(faces), np.array(texcoords))
         where = f'pos="{numbers(position)}" euler="0 0 {yaw:.5g}"'
         return f'<geom type="mesh" mesh="{name}" {where} material="{material}" {UNTOUCHED} {"" if shadow else NO_SHADOW}/>'
+
+    def gable(self, half: Sequence[float], position: Sequence[float], material: str, *, tile_m: float, yaw: float = 0.0) -> str:
+        """A saddle roof with its ridge along x; `half` are half length, half depth and full height, `position` its base."""
+        x, y, z = half
+        slope = float(np.hypot(y, z))
+        flat = np.array([[-x, -y, 0], [x, -y, 0], [x, 0, z], [-x, 0, z], [x, y, 0], [-x, y, 0], [-x, 0, z], [x, 0, z]])
+        sides = np.array([[x, -y, 0], [x, y, 0], [x, 0, z], [-x, y, 0], [-x, -y, 0], [-x, 0, z]])
+        length, rise = 2 * x / tile_m, slope / tile_m
+        across, up = 2 * y / tile_m, z / tile_m
+        texcoords = [(0, rise), (length, rise), (length, 0), (0, 0)] * 2 + [(0, up), (across, up), (across / 2, 0)] * 2
+        faces = [(0, 1, 2), (0, 2, 3), (4, 5, 6), (4, 6, 7), (8, 9, 10), (11, 12, 13)]
+        name = self.mesh(np.concatenate([flat, sides]), np.array(faces), np.array(texcoords, float))
+        where = f'pos="{numbers(position)}" euler="0 0 {yaw:.5g}"'
+        return f'<geom type="mesh" mesh="{name}" {where} material="{material}" {UNTOUCHED}/>'
 
     def shape(
         self, kind: str, half: Sequence[float], position: Sequence[float], material: str, *, euler: Sequence[float] = (0, 0, 0)
@@ -153,8 +167,9 @@ class Scene:
         timestep_s: float = 0.002,
     ) -> Any:
         """The compiled model. `extent_m` scales MuJoCo's clipping planes; `shadow_clip_m` is how far its shadow map reaches."""
+        shadow_size = 512 if height <= 160 else 1024  # the shadow map, not the picture, is what rendering costs
         visual = (
-            f'<visual><global offwidth="{width}" offheight="{height}"/><quality shadowsize="{512 if height <= 160 else 1024}" offsamples="4"/>'
+            f'<visual><global offwidth="{width}" offheight="{height}"/><quality shadowsize="{shadow_size}" offsamples="4"/>'
             f'<map znear="{0.02 / extent_m:.6f}" zfar="{far_m / extent_m:.4f}" shadowclip="{shadow_clip_m / extent_m:.4f}"/>'
             f'<headlight ambient="{numbers((ambient, ambient, ambient * 1.04))}" diffuse=".18 .18 .18" specular="0 0 0"/></visual>'
         )

@@ -39,7 +39,7 @@ def shade(colour: Iterable[float], brightness: np.ndarray) -> np.ndarray:
 
 def wood(rng: Rng, size: int) -> np.ndarray:
     boards = int(rng.integers(3, 7))
-    y, x = grid(size)
+    _, x = grid(size)
     board = np.floor(x * boards).astype(int)
     tone = rng.uniform(0.78, 1.12, boards)[board]
     grain = noise(rng, size, 1.0, (2.0, 0.15))
