@@ -1,7 +1,7 @@
 """The options of `worldfoundry simulate KIND`. Light to import: it draws in neither numpy nor MuJoCo."""
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -56,6 +56,9 @@ class PusherConfig(SimulateConfig):
 
     frames: int = Field(default=150, ge=2, le=100_000)
     """Frames of each episode, at 12 frames per second."""
+
+    format: Literal["episodes", "lerobot"] = "episodes"
+    """`episodes`: one video and one table per episode. `lerobot`: the folder is a LeRobot v3.0 dataset."""
 
 
 class SceneConfig(SimulateConfig):

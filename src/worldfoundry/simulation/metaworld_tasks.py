@@ -7,6 +7,7 @@ Tasks and scripts: Yu et al. 2019, arXiv 1910.10897; package `metaworld` 3.1 (MI
 """
 
 import importlib.util
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -117,6 +118,7 @@ def recorder(config: ManipulationConfig) -> Callable[[int], Recording]:
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(package, "sim")
     names = task_names(config)
+    warnings.filterwarnings("ignore", message="Constant", module="metaworld")  # its scripts ask for more than is allowed
     return lambda index: record(config, names[index % len(names)], index)
 
 
