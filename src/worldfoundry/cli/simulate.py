@@ -22,6 +22,7 @@ def run(config: SimulateConfig) -> int:
 SUBCOMMANDS = {
     "pusher": (PusherConfig, run, "a pusher steered by velocity commands, and a block on a table"),
     "camera": (CameraConfig, run, "flights through rooms and gardens: exact poses, intrinsics, depth"),
+    "driving": (DrivingConfig, run, "a drive through a town: six calibrated cameras, trajectory, other cars"),
     "physics": (PhysicsConfig, run, "things that fall, roll, topple and spin: four cameras, masks, depth, states, outcome"),
     "manipulation": (ManipulationConfig, run, "a robot arm that does what it is told, as a LeRobot dataset"),
 }

@@ -300,8 +300,7 @@ def hills(scene: Scene) -> None:
     for angle in np.arange(0, 360, 30) + scene.rng.uniform(0, 30):
         away, a = scene.rng.uniform(55, 75), math.radians(angle)
         size = (scene.rng.uniform(16, 28), scene.rng.uniform(16, 28), scene.rng.uniform(4, 11))
-        hill = scene.shape("ellipsoid", size, (away * math.cos(a), away * math.sin(a), -0.5), material)
-        scene.add(hill.replace("/>", f" {NO_SHADOW}/>"))
+        scene.add(scene.shape("ellipsoid", size, (away * math.cos(a), away * math.sin(a), -0.5), material, shadow=False))
 
 
 def house(scene: Scene, place: Place, x: float, y: float) -> None:

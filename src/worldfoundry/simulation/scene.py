@@ -143,11 +143,18 @@ class Scene:
         return f'<geom type="mesh" mesh="{name}" {where} material="{material}" {UNTOUCHED}/>'
 
     def shape(
-        self, kind: str, half: Sequence[float], position: Sequence[float], material: str, *, euler: Sequence[float] = (0, 0, 0)
+        self,
+        kind: str,
+        half: Sequence[float],
+        position: Sequence[float],
+        material: str,
+        *,
+        euler: Sequence[float] = (0, 0, 0),
+        shadow: bool = True,
     ) -> str:
         """A primitive to look at (it touches nothing)."""
         where = f'size="{numbers(half)}" pos="{numbers(position)}" euler="{numbers(euler)}"'
-        return f'<geom type="{kind}" {where} material="{material}" {UNTOUCHED}/>'
+        return f'<geom type="{kind}" {where} material="{material}" {UNTOUCHED} {"" if shadow else NO_SHADOW}/>'
 
     def add(self, *parts: str) -> None:
         """Place XML in the world body."""
@@ -167,7 +174,8 @@ class Scene:
         timestep_s: float = 0.002,
     ) -> Any:
         """The compiled model. `extent_m` scales MuJoCo's clipping planes; `shadow_clip_m` is how far its shadow map reaches."""
-        shadow_size = 512 if height <= 160 else 1024  # the shadow map, not the picture, is what rendering costs
+        # The shadow map, not the picture, is what rendering costs.
+        shadow_size = (512 if height <= 160 else 1024) if shadow_clip_m < 20 else 1024
         visual = (
             f'<visual><global offwidth="{width}" offheight="{height}"/><quality shadowsize="{shadow_size}" offsamples="4"/>'
             f'<map znear="{0.02 / extent_m:.6f}" zfar="{far_m / extent_m:.4f}" shadowclip="{shadow_clip_m / extent_m:.4f}"/>'

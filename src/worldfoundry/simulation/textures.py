@@ -72,7 +72,7 @@ def tile(rng: Rng, size: int) -> np.ndarray:
     y, x = grid(size)
     joint = ((x * 4) % 1 < 0.035) | ((y * 4) % 1 < 0.035)
     tone = rng.uniform(0.92, 1.05, (4, 4))[np.floor(y * 4).astype(int), np.floor(x * 4).astype(int)]
-    base = rng.uniform(130, 205) + rng.uniform(-22, 22, 3)
+    base = rng.uniform(130, 205) + rng.uniform(-12, 12, 3)
     return shade(base, np.where(joint, 0.62, tone) * (0.86 + 0.28 * noise(rng, size, 1.3)))
 
 
