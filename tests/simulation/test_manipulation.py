@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from worldfoundry.core.errors import ConfigError, UsageError
+from worldfoundry.core.errors import ConfigError, DownloadError, UsageError
 from worldfoundry.core.model_store import is_fetched, model_folder
 from worldfoundry.data.lerobot import LeRobotDataset, find_problems
 from worldfoundry.simulation import manipulation, metaworld_tasks
@@ -209,3 +209,13 @@ def test_metaworld_episodes_succeed_and_have_its_schema(opengl):
     assert columns["next.success"].any()
     assert recording.videos["exo"].shape == (len(columns["action"]), 32, 32, 3)
     assert recording.task == "close the drawer"
+
+
+@pytest.mark.sim
+def test_without_meshes_and_network_nothing_is_written(opengl, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLDFOUNDRY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    with pytest.raises(DownloadError, match="gym-hil"):
+        simulate(ManipulationConfig(out=tmp_path / "data", episodes=1))
+    assert not (tmp_path / "data").exists()

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def nothing(_config: Any) -> None:
-    """For kinds whose episodes are whole as they are written."""
+    """For kinds that need no assets, or whose episodes are whole as they are written."""
 
 
 def as_asked(config: Any) -> int:
@@ -19,6 +19,7 @@ def as_asked(config: Any) -> int:
 class Kind:
     """Functions of the kind's config.
 
+    prepare: called once, in the parent process, before anything is written: fetches assets, raises for what is missing.
     facts: what dataset.json says about every episode (fps, names of values, layout), known before the first frame.
     open_episodes: a context in which `write(index)` renders and writes one episode and returns the renderer's name. It is
         opened once per process, so textures and compiled models are made there.
@@ -30,5 +31,6 @@ class Kind:
     facts: Callable[[Any], dict[str, Any]]
     open_episodes: Callable[[Any], AbstractContextManager[Callable[[int], str]]]
     is_whole: Callable[[Any, int], bool]
+    prepare: Callable[[Any], None] = nothing
     finish: Callable[[Any], None] = nothing
     count_frames: Callable[[Any], int] = as_asked

@@ -71,7 +71,7 @@ def record_panda(config: ManipulationConfig, meshes: PandaMeshes, bank: Bank, in
 
 
 def panda_recorder(config: ManipulationConfig) -> Callable[[int], Recording]:
-    """`record(index)` for one process. Raises DownloadError when the meshes are not in the cache and cannot be fetched."""
+    """`record(index)` for one process; meshes and textures are loaded here."""
     meshes, bank = load_meshes(get_model("panda")), make_bank()
     return lambda index: record_panda(config, meshes, bank, index)
 
@@ -94,14 +94,23 @@ def facts(config: ManipulationConfig) -> dict[str, Any]:
 
 @contextmanager
 def open_episodes(config: ManipulationConfig) -> Iterator[Callable[[int], str]]:
-    """`write(index)` records one episode into `config.out`. Fetches the arm's meshes on first use (DownloadError without)."""
+    """`write(index)` records one episode into `config.out`."""
     load_mujoco()
     record = metaworld_tasks.recorder(config) if config.is_metaworld else panda_recorder(config)
     with lerobot_out.open_dataset(config.out, schema_of(config), config.crf) as writer:
         yield lerobot_out.writing(writer, record)
 
 
+def prepare(config: ManipulationConfig) -> None:
+    """Fetch the arm's meshes once, not once per process. Raises DownloadError, or MissingExtraError without metaworld."""
+    if config.is_metaworld:
+        metaworld_tasks.recorder(config)
+    else:
+        get_model("panda")
+
+
 KIND = Kind(
+    prepare=prepare,
     facts=facts,
     open_episodes=open_episodes,
     is_whole=lambda config, index: lerobot_out.is_whole(config.out, index),

@@ -42,6 +42,7 @@ def simulate(config: SimulateConfig) -> SimulateSummary:
     """
     load_mujoco()
     kind, out = kind_of(config), config.out
+    kind.prepare(config)
     description = describe(config)
     begin(out, description)
     todo = [index for index in range(config.episodes) if not kind.is_whole(config, index)]
