@@ -17,6 +17,7 @@ from worldfoundry.core.files import write_json
 from worldfoundry.evaluation.baselines import BACKGROUND, COPY_LAST, background_control, copy_last_frame
 from worldfoundry.evaluation.bootstrap import paired_difference, resampling_weights
 from worldfoundry.evaluation.distributions import DistributionMetric, check_enough
+from worldfoundry.evaluation.flow import CONSTANT_VELOCITY, constant_velocity
 from worldfoundry.evaluation.metrics import (
     METRICS,
     CentroidError,
@@ -112,8 +113,8 @@ def evaluate_predictions(
 ) -> Evaluation:
     """Score candidates, uint8 (N, T, H, W, 3) with their prefix frames, against the true clips of the same shape.
 
-    Copy-last-frame and the background control are added unless given under those names. The future is cut into `horizons` equal
-    spans, plus all of it. `baseline` names the candidate that the others are paired with. `metrics` None = all registered ones;
+    Copy-last-frame, constant velocity and the background control are added unless given under those names. The future
+    is cut into `horizons` equal spans, plus all of it. `baseline` names the candidate that the others are paired with. `metrics` None = all registered ones;
     object positions only where the pusher is found in most true clips. `protocol` = further facts that make numbers comparable
     (held-out seeds, sampler); `note` is repeated in every row. Raises DataError on shapes that do not fit.
     """
@@ -164,7 +165,7 @@ def evaluate_predictions(
     )
 
 
-CONTROLS = {COPY_LAST: copy_last_frame, BACKGROUND: background_control}
+CONTROLS = {COPY_LAST: copy_last_frame, CONSTANT_VELOCITY: constant_velocity, BACKGROUND: background_control}
 
 
 def applicable_metrics(reference: np.ndarray) -> tuple[VideoMetric, ...]:

@@ -9,6 +9,8 @@ Axis legend: N clips, K feature vectors of a clip, D features, R resamples. All 
 
 import numpy as np
 
+CELLS = 4_000_000  # of the kernel matrix that are in memory at a time
+
 
 def frechet_distance(x_ND: np.ndarray, y_MD: np.ndarray) -> float:
     """Fréchet distance of two samples, each of at least two vectors (sample covariance, divisor n - 1)."""
@@ -32,9 +34,10 @@ def _trace_of_root(s_DD: np.ndarray, t_DD: np.ndarray) -> float:
 
 def clip_gram(x_NKD: np.ndarray, y_NKD: np.ndarray) -> np.ndarray:
     """[N, N]: the mean kernel (x·y/D + 1)³ between the vectors of clip i of x and of clip j of y."""
-    D = x_NKD.shape[-1]
-    flat = y_NKD.reshape(-1, D)
-    return np.stack([((x_KD @ flat.T / D + 1) ** 3).reshape(len(x_KD), -1, y_NKD.shape[1]).mean((0, 2)) for x_KD in x_NKD])
+    N, K, D = x_NKD.shape
+    flat, rows = y_NKD.reshape(-1, D), max(1, CELLS // (K * y_NKD.shape[0] * y_NKD.shape[1]))
+    parts = [((x_NKD[i : i + rows].reshape(-1, D) @ flat.T / D + 1) ** 3) for i in range(0, N, rows)]
+    return np.concatenate([part.reshape(-1, K, *y_NKD.shape[:2]).mean((1, 3)) for part in parts])
 
 
 def pair_terms(xx_NN: np.ndarray, yy_NN: np.ndarray, xy_NN: np.ndarray) -> np.ndarray:

@@ -11,10 +11,11 @@ from worldfoundry.evaluation.baselines import BACKGROUND, COPY_LAST
 from worldfoundry.evaluation.charts import Series
 from worldfoundry.evaluation.compare import ALL, Evaluation, Row
 from worldfoundry.evaluation.distributions import DistributionMetric
+from worldfoundry.evaluation.flow import CONSTANT_VELOCITY
 from worldfoundry.evaluation.metrics import VideoMetric
 from worldfoundry.evaluation.report import Clip, Clips, LineChart, Section, Table, Text, clip
 
-CONTROLS = (COPY_LAST, BACKGROUND)
+CONTROLS = (COPY_LAST, CONSTANT_VELOCITY, BACKGROUND)
 
 
 def sections(evaluation: Evaluation, *, strong: Sequence[str] = (), left_out: Sequence[str] = ()) -> list[Section]:
