@@ -239,7 +239,7 @@ def _add_cameras(mujoco: Any, spec: Any, rng: np.random.Generator) -> None:
     for name, (position, target) in views.items():
         eye = np.array(position) + rng.uniform(-0.08, 0.08, 3)
         quat = _looking(mujoco, eye, np.array(target) + rng.uniform(-0.03, 0.03, 3))
-        spec.worldbody.add_camera(name=name, pos=eye, quat=quat, fovy=float(rng.uniform(41, 47)))
+        spec.worldbody.add_camera(name=name, pos=eye, quat=quat, fovy=float(rng.uniform(46, 51)))
     hand = spec.body("attachment")
     hand.add_camera(name="wrist", pos=[-0.07, 0.0, 0.01], quat=[0.0, 0.7071, -0.7071, 0.0], fovy=float(rng.uniform(62, 70)))
 
