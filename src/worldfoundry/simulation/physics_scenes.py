@@ -144,27 +144,40 @@ def u_slope(scene: Scene) -> Setup:
 
 
 def stack(scene: Scene, low: float, high: float) -> Setup:
-    """Three to five blocks; the centre of each is `low` … `high` away from the one below, always towards one side."""
-    rng, bodies, z, x = scene.rng, [], 0.0, 0.0
+    """Three to five blocks that lean to one side; `low` … `high` is how far, see `overhang` (more than 1 cannot stand)."""
+    rng, bodies, z = scene.rng, [], 0.0
     side = float(rng.choice([-1, 1]))
-    for i in range(rng.integers(3, 6)):
-        half_z, width = rng.uniform(0.08, 0.13), 0.22 - 0.02 * i
-        x += side * rng.uniform(low, high) * (i > 0)
-        half = (width, width * 0.8, half_z)
-        position = (x, rng.uniform(-0.01, 0.01), z + half_z)
+    half_z = rng.uniform(0.08, 0.13, rng.integers(3, 6))
+    widths = 0.22 - 0.02 * np.arange(len(half_z))
+    steps = rng.uniform(0.2, 1.0, len(half_z)) * (np.arange(len(half_z)) > 0)
+    x = np.cumsum(steps)
+    x *= rng.uniform(low, high) / overhang(x, widths, half_z)
+    for i in range(len(half_z)):
+        half = (widths[i], widths[i] * 0.8, half_z[i])
+        position = (side * x[i], rng.uniform(-0.01, 0.01), z + half_z[i])
         bodies.append(body(scene, f"block{i}", "box", half, position, noun="block", density=600))
-        z += 2 * half_z + 0.0005
+        z += 2 * half_z[i] + 0.0005
     return Setup(bodies=tuple(bodies), aim_z=0.4, distance=(1.9, 2.4))
+
+
+def overhang(x: np.ndarray, widths: np.ndarray, half_z: np.ndarray) -> float:
+    """The largest distance of the centre of mass of all blocks above a block from that block's middle, in its half widths.
+
+    Linear in the offsets x; a stack stands if it is below 1 (all blocks are of one density, their depth is 0.8 of their width).
+    """
+    mass = widths**2 * half_z
+    above = [np.average(x[i + 1 :], weights=mass[i + 1 :]) for i in range(len(x) - 1)]
+    return float(np.max(np.abs(above - x[:-1]) / widths[:-1]))
 
 
 def stable_stack(scene: Scene) -> Setup:
     """A stack whose blocks stand well on each other."""
-    return stack(scene, -0.02, 0.02)
+    return stack(scene, 0.05, 0.4)
 
 
 def unstable_stack(scene: Scene) -> Setup:
-    """A stack that leans so far that most of them topple."""
-    return stack(scene, 0.09, 0.15)
+    """A stack that leans too far to stand."""
+    return stack(scene, 1.08, 1.4)
 
 
 def dominoes(scene: Scene) -> Setup:
