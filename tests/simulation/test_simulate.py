@@ -13,7 +13,7 @@ import pytest
 from worldfoundry.cli.simulate import run
 from worldfoundry.core.errors import ConfigError, ResourceError, UsageError
 from worldfoundry.core.video_io import read_video
-from worldfoundry.simulation.config import SimulateConfig
+from worldfoundry.simulation.config import PusherConfig
 from worldfoundry.simulation.pusher import run_episode
 from worldfoundry.simulation.simulate import next_result, simulate
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.sim
 
 @pytest.fixture(scope="module")
 def made(opengl, tmp_path_factory):
-    config = SimulateConfig(out=tmp_path_factory.mktemp("sim") / "data", episodes=3, frames=10, size=32, seed=4)
+    config = PusherConfig(out=tmp_path_factory.mktemp("sim") / "data", episodes=3, frames=10, size=32, seed=4)
     return config, simulate(config)
 
 
@@ -104,7 +104,7 @@ def test_a_folder_of_other_options_or_other_files_is_refused(made, tmp_path):
 
 def test_no_episodes_is_a_config_error():
     with pytest.raises(ConfigError, match="episodes"):
-        SimulateConfig.from_dict({"out": Path("x"), "episodes": 0})
+        PusherConfig.from_dict({"out": Path("x"), "episodes": 0})
 
 
 def test_the_verb_reports_where_what_is(made, capsys):

@@ -11,17 +11,20 @@ def run(config: EvaluateGenerationConfig) -> int:
     from worldfoundry.evaluation.present import clip_rows, sections, with_interval
     from worldfoundry.evaluation.report import write_report
 
-    found, pairs = evaluate_folders(
+    found, pairs, left_out = evaluate_folders(
         config.generated,
         config.reference,
         config.prefix_frames,
+        metrics=config.metrics,
+        fetch=config.fetch,
+        reference_files={name: path for name, path in config.weights if path is not None},
         horizons=config.horizons,
         resamples=config.resamples,
         seed=config.seed,
     )
     found.save(config.out / "results.json")
     config.save(config.out / "config.yaml")
-    page = sections(found, strong=[GENERATED])
+    page = sections(found, strong=[GENERATED], left_out=left_out)
     if config.show:
         clips = clip_rows(
             pairs.reference,
@@ -43,6 +46,7 @@ def run(config: EvaluateGenerationConfig) -> int:
         mine, base = (" ".join(with_interval(found.row(metric.name, name))) for name in (GENERATED, found.baseline))
         unit = f" {metric.unit}" if metric.unit else ""
         lines.append(f"  {metric.label}: {mine}{unit}, {found.baseline} {base}{unit}")
+    lines += [f"  left out: {line}" for line in left_out]
     lines.append(f"Report: {config.out / 'report.html'}   Numbers: {config.out / 'results.json'}")
     sys.stdout.write("\n".join(lines) + "\n")
     return 0

@@ -137,4 +137,4 @@ def help_text() -> str:
 
 
 def _table(rows: dict[str, str]) -> str:
-    return "\n".join(f"  {name:<12}{text}" for name, text in rows.items())
+    return "\n".join(f"  {name:<12} {text}" for name, text in rows.items())

@@ -6,5 +6,6 @@ Decided here: what each metric means to the letter, which pixels count as moving
 Not decided here: how the candidates were made. Surrogates never carry the name of the metric that they stand for.
 The test that shows it best: `tests/evaluation/test_metrics.py` (closed forms).
 
-Reading order: `metrics.py`, `moving.py`, `objects.py`, `baselines.py`, `bootstrap.py`, `compare.py`, then `report.py`.
+Reading order: `metrics.py`, `moving.py`, `objects.py`, `baselines.py`, `bootstrap.py`, `compare.py`, then `report.py`; for metrics on
+feature networks `distances.py` (the mathematics), `features.py`, `distributions.py`, `perceptual.py`, `catalogue.py`, `reference.py`.
 """

@@ -16,6 +16,8 @@ from worldfoundry.core.errors import DataError, did_you_mean
 from worldfoundry.core.files import write_json
 from worldfoundry.evaluation.baselines import BACKGROUND, COPY_LAST, background_control, copy_last_frame
 from worldfoundry.evaluation.bootstrap import paired_difference, resampling_weights
+from worldfoundry.evaluation.distributions import DistributionMetric, check_enough
+from worldfoundry.evaluation.flow import CONSTANT_VELOCITY, constant_velocity
 from worldfoundry.evaluation.metrics import (
     METRICS,
     CentroidError,
@@ -34,7 +36,10 @@ ALL = "all"
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One number: a metric of a candidate over a horizon. The difference is candidate minus baseline on the same clips."""
+    """One number: a metric of a candidate over a horizon. The difference is candidate minus baseline on the same clips.
+
+    `floor` is what true clips score against other true clips, for metrics that compare sets; nan for the others.
+    """
 
     candidate: str
     horizon: str
@@ -43,14 +48,18 @@ class Row:
     difference: float
     difference_low: float
     difference_high: float
+    floor: float = float("nan")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Everything `evaluate_predictions` found. `curves[metric][candidate]` has one value per future frame."""
+    """Everything `evaluate_predictions` found. `curves[metric][candidate]` has one value per future frame.
+
+    Metrics that compare sets of clips have rows for the whole future only, and no curve.
+    """
 
     rows: tuple[Row, ...]
-    metrics: tuple[VideoMetric, ...]
+    metrics: tuple[VideoMetric | DistributionMetric, ...]
     candidates: tuple[str, ...]
     horizons: tuple[str, ...]
     curves: Mapping[str, Mapping[str, list[float]]]
@@ -95,7 +104,7 @@ def evaluate_predictions(
     *,
     fps: float | None = None,
     horizons: int = 3,
-    metrics: Sequence[VideoMetric] | None = None,
+    metrics: Sequence[VideoMetric | DistributionMetric] | None = None,
     baseline: str = COPY_LAST,
     resamples: int = 1000,
     seed: int = 0,
@@ -104,8 +113,8 @@ def evaluate_predictions(
 ) -> Evaluation:
     """Score candidates, uint8 (N, T, H, W, 3) with their prefix frames, against the true clips of the same shape.
 
-    Copy-last-frame and the background control are added unless given under those names. The future is cut into `horizons` equal
-    spans, plus all of it. `baseline` names the candidate that the others are paired with. `metrics` None = all registered ones;
+    Copy-last-frame, constant velocity and the background control are added unless given under those names. The future
+    is cut into `horizons` equal spans, plus all of it. `baseline` names the candidate that the others are paired with. `metrics` None = all registered ones;
     object positions only where the pusher is found in most true clips. `protocol` = further facts that make numbers comparable
     (held-out seeds, sampler); `note` is repeated in every row. Raises DataError on shapes that do not fit.
     """
@@ -122,13 +131,17 @@ def evaluate_predictions(
     spans = horizon_spans(reference.shape[1] - prefix_frames, horizons)
     weights_RN = resampling_weights(len(reference), resamples, seed)
     identity, rows, curves = reference_id(reference), [], {}
-    for metric in chosen:
-        sums = {name: metric.sums(reference, clips, prefix_frames) for name, clips in everyone.items()}
+    for metric in (m for m in chosen if not isinstance(m, DistributionMetric)):
+        sums = metric.all_sums(reference, everyone, prefix_frames)
         curves[metric.name] = {name: table.curve() for name, table in sums.items()}
         for horizon, span in spans.items():
             frames = (prefix_frames + span.start, prefix_frames + span.stop)
             hashed = protocol_hash(metric, identity, prefix_frames, frames, protocol)
             rows += [_row(metric, name, horizon, span, sums, baseline, weights_RN, hashed, note) for name in everyone]
+    frames = (prefix_frames, reference.shape[1])
+    hashes = {m.name: protocol_hash(m, identity, prefix_frames, frames, protocol) for m in chosen}
+    sets = [metric for metric in chosen if isinstance(metric, DistributionMetric)]
+    rows += _set_rows(sets, reference, everyone, prefix_frames, baseline, weights_RN, hashes, note, seed)
     setting = {
         "clips": len(reference),
         "frames": reference.shape[1],
@@ -152,7 +165,7 @@ def evaluate_predictions(
     )
 
 
-CONTROLS = {COPY_LAST: copy_last_frame, BACKGROUND: background_control}
+CONTROLS = {COPY_LAST: copy_last_frame, CONSTANT_VELOCITY: constant_velocity, BACKGROUND: background_control}
 
 
 def applicable_metrics(reference: np.ndarray) -> tuple[VideoMetric, ...]:
@@ -192,6 +205,46 @@ def _row(
         difference_low=low,
         difference_high=high,
     )
+
+
+def _set_rows(
+    metrics: Sequence[DistributionMetric],
+    reference: np.ndarray,
+    everyone: Mapping[str, np.ndarray],
+    prefix_frames: int,
+    baseline: str,
+    weights_RN: np.ndarray,
+    hashes: Mapping[str, str],
+    note: str,
+    seed: int,
+) -> list[Row]:
+    """Rows of the metrics that compare sets; a network that several of them use looks at each set once."""
+    rows, seen = [], {}
+    for metric in metrics:
+        check_enough(reference, metric.name)
+        network = metric.extractor.name
+        if network not in seen:
+            sets = {"": reference, **everyone}
+            seen[network] = {name: metric.extractor(clips[:, prefix_frames:]) for name, clips in sets.items()}
+        true, estimates = seen[network][""], {}
+        for name in everyone:
+            estimates[name] = metric.estimate(true, seen[network][name], weights_RN)
+        floor = metric.floor(true, seed)
+        for name, estimate in estimates.items():
+            difference, low, high = estimate.minus(estimates[baseline])
+            rows.append(
+                Row(
+                    candidate=name,
+                    horizon=ALL,
+                    result=metric.result(estimate, len(reference), hashes[metric.name], note),
+                    baseline=baseline,
+                    difference=difference,
+                    difference_low=low,
+                    difference_high=high,
+                    floor=floor,
+                )
+            )
+    return rows
 
 
 def _finite(value: float) -> float | None:

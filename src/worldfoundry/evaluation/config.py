@@ -7,6 +7,19 @@ from pydantic import Field
 from worldfoundry.core.config import Config, Seed
 
 
+class ReferenceWeights(Config):
+    """Published weights files of metrics that may bear their own names only with them."""
+
+    vgg16: Path | None = None
+    """torchvision's vgg16-397923af.pth: gives LPIPS."""
+
+    inception: Path | None = None
+    """NVIDIA's inception-2015-12-05.pt: gives FID. It is a program that runs on your machine: use a file that you trust."""
+
+    i3d: Path | None = None
+    """StyleGAN-V's i3d_torchscript.pt: gives FVD. It is a program that runs on your machine: use a file that you trust."""
+
+
 class EvaluateGenerationConfig(Config):
     """Score generated clips against the true ones: results.json and a report to look at."""
 
@@ -21,6 +34,15 @@ class EvaluateGenerationConfig(Config):
 
     out: Path
     """Folder for results.json and report.html."""
+
+    metrics: tuple[str, ...] | None = None
+    """Names of the metrics, e.g. psnr ssim LPIPS-like[hed-vgg16]. Default: all that need no download or are in the cache."""
+
+    fetch: bool = False
+    """Fetch the weights that the metrics need."""
+
+    weights: ReferenceWeights = ReferenceWeights()
+    """Files that you bring for LPIPS, FID and FVD."""
 
     horizons: int = Field(default=3, ge=1, le=100)
     """Into how many equal spans the future is divided."""

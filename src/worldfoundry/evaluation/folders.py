@@ -3,6 +3,7 @@
 Axis legend: N clips, T frames, H height, W width, C = 3 (RGB).
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import numpy as np
 from worldfoundry.core.errors import DataError
 from worldfoundry.core.progress import progress
 from worldfoundry.core.video_io import VIDEO_SUFFIXES, VideoClip, read_video
-from worldfoundry.evaluation.compare import Evaluation, evaluate_predictions
+from worldfoundry.evaluation.catalogue import check_names, choose_metrics
+from worldfoundry.evaluation.compare import Evaluation, applicable_metrics, evaluate_predictions
 
 GENERATED = "generated"
 MAX_NAMED = 3
@@ -29,21 +31,43 @@ class ClipPairs:
 
 
 def evaluate_folders(
-    generated: Path, reference: Path, prefix_frames: int, *, horizons: int = 3, resamples: int = 1000, seed: int = 0
-) -> tuple[Evaluation, ClipPairs]:
-    """Score every clip of `generated` that has a namesake in `reference`. Raises DataError, MediaError; see `read_pairs`."""
+    generated: Path,
+    reference: Path,
+    prefix_frames: int,
+    *,
+    metrics: Sequence[str] | None = None,
+    fetch: bool = False,
+    reference_files: Mapping[str, Path] | None = None,
+    horizons: int = 3,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[Evaluation, ClipPairs, tuple[str, ...]]:
+    """Score every clip of `generated` that has a namesake in `reference`; see `read_pairs`, and `choose_metrics` for `metrics`.
+
+    Also returns what the default set left out, a line each. Raises DataError, MediaError, and what `choose_metrics` raises.
+    """
+    if metrics is not None:  # a typo is said before a thousand videos are read
+        check_names(metrics, reference_files)
     pairs = read_pairs(generated, reference, prefix_frames)
+    choice = choose_metrics(
+        metrics,
+        applicable=applicable_metrics(pairs.reference),
+        clips=len(pairs.names),
+        fetch=fetch,
+        reference_files=reference_files,
+    )
     found = evaluate_predictions(
         pairs.reference,
         {GENERATED: pairs.generated},
         prefix_frames,
         fps=pairs.fps,
+        metrics=choice.metrics,
         horizons=horizons,
         resamples=resamples,
         seed=seed,
         note=pairs.note,
     )
-    return found, pairs
+    return found, pairs, choice.left_out
 
 
 def read_pairs(generated: Path, reference: Path, prefix_frames: int) -> ClipPairs:

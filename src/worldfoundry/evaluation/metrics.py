@@ -59,12 +59,15 @@ class VideoMetric(Protocol):
     perfect: float
 
     def sums(self, reference: np.ndarray, generated: np.ndarray, prefix_frames: int) -> FrameSums: ...
+    def all_sums(
+        self, reference: np.ndarray, candidates: Mapping[str, np.ndarray], prefix_frames: int
+    ) -> dict[str, FrameSums]: ...
     def parameters(self) -> Mapping[str, Any]: ...
     def __call__(self, **inputs: Any) -> MetricResult: ...
 
 
-class _Metric:
-    """What every metric here shares: no weights (tier `none`), the same inputs, bootstrap over clips."""
+class FutureMetric:
+    """What metrics of the future's frames share: the same inputs, bootstrap over clips, and (unless said otherwise) no weights."""
 
     inputs: tuple[str, ...] = ("reference", "generated", "prefix_frames")
     tier: Tier = "none"
@@ -81,6 +84,10 @@ class _Metric:
     def sums(self, reference: np.ndarray, generated: np.ndarray, prefix_frames: int) -> FrameSums:
         raise NotImplementedError
 
+    def all_sums(self, reference: np.ndarray, candidates: Mapping[str, np.ndarray], prefix_frames: int) -> dict[str, FrameSums]:
+        """`sums` of every candidate; a metric that can share work on the reference overrides it."""
+        return {name: self.sums(reference, clips, prefix_frames) for name, clips in candidates.items()}
+
     def __call__(self, **inputs: Any) -> MetricResult:
         """Score `generated` against `reference`: uint8 (N, T, H, W, 3), the first `prefix_frames` given. Raises DataError."""
         reference, prefix_frames = inputs["reference"], inputs["prefix_frames"]
@@ -90,7 +97,7 @@ class _Metric:
         return result(self, sums, resampling_weights(len(reference), 1000, 0), protocol)
 
 
-class Psnr(_Metric):
+class Psnr(FutureMetric):
     """Pooled PSNR over all pixels of the future."""
 
     name, label = "psnr", "PSNR, full frame"
@@ -100,7 +107,7 @@ class Psnr(_Metric):
         return FrameSums(total_NF=error_NF, count_NF=np.full(error_NF.shape, float(np.prod(reference.shape[2:]))), decibel=True)
 
 
-class FramePsnr(_Metric):
+class FramePsnr(FutureMetric):
     """The mean over frames of each frame's PSNR (a perfect frame counts 100 dB)."""
 
     name, label = "psnr_per_frame", "PSNR, mean of frames"
@@ -111,7 +118,7 @@ class FramePsnr(_Metric):
         return FrameSums(total_NF=values_NF, count_NF=np.ones_like(values_NF), decibel=False)
 
 
-class MovingPsnr(_Metric):
+class MovingPsnr(FutureMetric):
     """Pooled PSNR over the pixels that move in the true clip (`moving.py`). Clips in which nothing moves do not count."""
 
     name, label = "psnr_moving", "PSNR, moving pixels"
@@ -127,7 +134,7 @@ class MovingPsnr(_Metric):
         return FrameSums(total_NF=total_NF, count_NF=np.broadcast_to(count_N[:, None], total_NF.shape), decibel=True)
 
 
-class Ssim(_Metric):
+class Ssim(FutureMetric):
     """Mean SSIM of frames, scikit-image's defaults."""
 
     name, label, unit, perfect = "ssim", "SSIM, 7x7 window", "", 1.0
@@ -140,7 +147,7 @@ class Ssim(_Metric):
         return FrameSums(total_NF=values_NF, count_NF=np.ones_like(values_NF), decibel=False)
 
 
-class CentroidError(_Metric):
+class CentroidError(FutureMetric):
     """Mean distance in pixels between an object's true and generated centroid, over frames in which it is visible in the truth.
 
     An object that is gone from the generated frame counts as if it were at the picture's centre. With `moved_px`, only clips
@@ -231,8 +238,16 @@ def reference_id(reference: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(reference).data).hexdigest()[:16]
 
 
+class Hashable(Protocol):
+    """What a protocol hash needs to know of a metric."""
+
+    name: str
+
+    def parameters(self) -> Mapping[str, Any]: ...
+
+
 def protocol_hash(
-    metric: VideoMetric, reference: str, prefix_frames: int, frames: tuple[int, int], extra: Mapping[str, Any] | None = None
+    metric: Hashable, reference: str, prefix_frames: int, frames: tuple[int, int], extra: Mapping[str, Any] | None = None
 ) -> str:
     """What has to be equal for two numbers to be comparable: the metric to the letter, the true clips, which frames count."""
     parts = {"metric": metric.name, "parameters": dict(metric.parameters()), "reference": reference}

@@ -10,24 +10,33 @@ import numpy as np
 from worldfoundry.evaluation.baselines import BACKGROUND, COPY_LAST
 from worldfoundry.evaluation.charts import Series
 from worldfoundry.evaluation.compare import ALL, Evaluation, Row
+from worldfoundry.evaluation.distributions import DistributionMetric
+from worldfoundry.evaluation.flow import CONSTANT_VELOCITY
 from worldfoundry.evaluation.metrics import VideoMetric
-from worldfoundry.evaluation.report import Clip, Clips, LineChart, Section, Table, clip
+from worldfoundry.evaluation.report import Clip, Clips, LineChart, Section, Table, Text, clip
 
-CONTROLS = (COPY_LAST, BACKGROUND)
+CONTROLS = (COPY_LAST, CONSTANT_VELOCITY, BACKGROUND)
 
 
-def sections(evaluation: Evaluation, *, strong: Sequence[str] = ()) -> list[Section]:
-    """Summary, differences to the baseline, and one curve per metric. `strong` candidates are emphasised."""
-    return [summary_table(evaluation, strong=strong), difference_table(evaluation, strong=strong), *curve_charts(evaluation)]
+def sections(evaluation: Evaluation, *, strong: Sequence[str] = (), left_out: Sequence[str] = ()) -> list[Section]:
+    """Summary, differences to the baseline, what was left out, and one curve per metric. `strong` candidates are emphasised."""
+    said = [Text(title="Not measured", paragraphs=[f"{line}." for line in left_out])] if left_out else []
+    return [
+        summary_table(evaluation, strong=strong),
+        difference_table(evaluation, strong=strong),
+        *said,
+        *curve_charts(evaluation),
+    ]
 
 
 def summary_table(evaluation: Evaluation, horizon: str = ALL, *, strong: Sequence[str] = ()) -> Table:
-    """Every candidate by every metric, with 95 % intervals."""
+    """Every candidate by every metric that has this horizon, with 95 % intervals."""
+    metrics = _metrics_at(evaluation, horizon)
     return Table(
         title="Scores over the whole future" if horizon == ALL else f"Scores at {horizon}",
-        header=["", *(heading(metric) for metric in evaluation.metrics)],
+        header=["", *(heading(metric) for metric in metrics)],
         rows=[
-            [name, *(with_interval(evaluation.row(metric.name, name, horizon)) for metric in evaluation.metrics)]
+            [name, *(with_interval(evaluation.row(metric.name, name, horizon)) for metric in metrics)]
             for name in evaluation.candidates
         ],
         strong=[i for i, name in enumerate(evaluation.candidates) if name in strong],
@@ -38,13 +47,14 @@ def summary_table(evaluation: Evaluation, horizon: str = ALL, *, strong: Sequenc
 def difference_table(evaluation: Evaluation, horizon: str = ALL, *, strong: Sequence[str] = ()) -> Table:
     """Candidate minus baseline on the same clips: an interval that excludes 0 is a difference that these clips can show."""
     others = [name for name in evaluation.candidates if name != evaluation.baseline]
+    metrics = _metrics_at(evaluation, horizon)
 
     def cells(name: str) -> list[tuple[str, str]]:
-        return [_difference(evaluation.row(metric.name, name, horizon)) for metric in evaluation.metrics]
+        return [_difference(evaluation.row(metric.name, name, horizon)) for metric in metrics]
 
     return Table(
         title=f"Difference to {evaluation.baseline}, paired by clip",
-        header=["", *(heading(metric) for metric in evaluation.metrics)],
+        header=["", *(heading(metric) for metric in metrics)],
         rows=[[name, *cells(name)] for name in others],
         strong=[i for i, name in enumerate(others) if name in strong],
         note="Square brackets: 95 % interval of the paired difference. If it includes 0, these clips do not settle it.",
@@ -68,7 +78,7 @@ def horizon_table(evaluation: Evaluation, metric: str, *, strong: Sequence[str] 
 
 def curve_charts(evaluation: Evaluation, metrics: Sequence[str] | None = None) -> list[LineChart]:
     """Each metric at each future frame, pooled over clips; controls are dashed."""
-    chosen = [metric for metric in evaluation.metrics if metrics is None or metric.name in metrics]
+    chosen = [m for m in evaluation.metrics if m.name in evaluation.curves and (metrics is None or m.name in metrics)]
     return [
         LineChart(
             title=f"{metric.label}, frame by frame",
@@ -78,7 +88,7 @@ def curve_charts(evaluation: Evaluation, metrics: Sequence[str] | None = None) -
             ],
             half=True,
             x_label="frame of the future",
-            y_label=f"{metric.unit or 'SSIM'} ({metric.better} is better)",
+            y_label=f"{metric.unit or metric.label.split(',')[0]} ({metric.better} is better)",
         )
         for metric in chosen
     ]
@@ -108,7 +118,12 @@ def clip_rows(
     )
 
 
-def heading(metric: VideoMetric) -> str:
+def _metrics_at(evaluation: Evaluation, horizon: str) -> list[VideoMetric | DistributionMetric]:
+    """Metrics that compare sets of clips speak of the whole future only."""
+    return [m for m in evaluation.metrics if horizon == ALL or not isinstance(m, DistributionMetric)]
+
+
+def heading(metric: VideoMetric | DistributionMetric) -> str:
     """Label with unit and direction."""
     arrow = "↑" if metric.better == "higher" else "↓"
     return f"{metric.label}{f' ({metric.unit})' if metric.unit else ''}\N{NO-BREAK SPACE}{arrow}"
@@ -126,15 +141,25 @@ def _difference(row: Row) -> tuple[str, str]:
 def _bracketed(row: Row, value: float, low: float, high: float, sign: str = "") -> tuple[str, str]:
     if not np.isfinite(value):
         return "–", ""
-    digits = 3 if row.result.name == "ssim" else 2
-    return f"{value:{sign}.{digits}f}", f"[{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]" if np.isfinite(low) else ""
+    form = f"{sign}{_form(row.result.name)}"
+    return f"{value:{form}}", f"[{low:{form}}, {high:{form}}]" if np.isfinite(low) else ""
+
+
+def _form(name: str) -> str:
+    """How many digits a metric's numbers are shown with: distances of sets have no natural size."""
+    if name == "ssim" or name.startswith("LPIPS"):
+        return ".3f"
+    return ".3g" if name.startswith(("FD", "KD", "FID", "FVD")) else ".2f"
 
 
 def _note(evaluation: Evaluation, horizon: str) -> str:
     """The setting in words, then what the rows have to say: once for all, and by metric."""
     setting, common = evaluation.setting, str(evaluation.setting["note"])
     said: dict[str, None] = {f"{common}.": None} if common else {}
-    for metric in evaluation.metrics:
+    for metric in _metrics_at(evaluation, horizon):
+        floor = evaluation.row(metric.name, evaluation.baseline, horizon).floor
+        if np.isfinite(floor):
+            said[f"{metric.label}: halves of the true clips against each other score up to {floor:.3g}."] = None
         for name in evaluation.candidates:
             own = evaluation.row(metric.name, name, horizon).result.note.removeprefix(common).lstrip("; ")
             said |= {f"{metric.label}: {own}.": None} if own else {}

@@ -28,6 +28,7 @@ def row_to_dict(row: "Row") -> dict[str, Any]:
         "difference": row.difference,
         "difference_low": row.difference_low,
         "difference_high": row.difference_high,
+        "real_against_real": row.floor,
         "tier": row.result.tier,
         "protocol": row.result.protocol,
         "note": row.result.note,

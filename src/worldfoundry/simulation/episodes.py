@@ -7,6 +7,7 @@ The parquet is written last: an episode that has one is whole.
 """
 
 import json
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -64,3 +65,17 @@ def write_episode(
     rows = pa.table(columns).replace_schema_metadata({"worldfoundry": json.dumps(dict(metadata))})
     with atomic_path(table) as temporary:
         pq.write_table(rows, temporary, **SMALL)
+
+
+def write_npz(path: Path, name: str, array: np.ndarray) -> None:
+    """One array as `.npz`, whole or absent. Compressed at the fastest level: np.savez_compressed takes five times as long."""
+    with atomic_path(path) as temporary:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+
+
+def write_text(path: Path, text: str) -> None:
+    """A caption or a list, whole or absent."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")

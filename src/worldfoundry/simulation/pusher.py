@@ -8,13 +8,17 @@ Units: metres and seconds of the simulated world (the table is about 2 m wide), 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from worldfoundry.simulation import lerobot_out
+from worldfoundry.simulation.config import PusherConfig
+from worldfoundry.simulation.episodes import episode_path, write_episode
+from worldfoundry.simulation.kind import Kind
 from worldfoundry.simulation.render import load_mujoco, open_renderer, renderer_name
 
 FPS = 12
@@ -279,3 +283,83 @@ def _cross(a: np.ndarray, b: np.ndarray) -> float:
 
 def _towards(direction: np.ndarray, speed: float) -> np.ndarray:
     return direction / max(_length(direction), 1e-6) * speed
+
+
+def facts(config: PusherConfig) -> dict[str, Any]:
+    """What is the same in every episode."""
+    found = {
+        "fps": FPS,
+        "action_names": list(ACTION_NAMES),
+        "state_names": list(STATE_NAMES),
+        "mirror_action": list(MIRROR_ACTION),
+        "mirror_state": list(MIRROR_STATE),
+    }
+    return {**found, "format": "LeRobot v3.0"} if config.format == "lerobot" else found
+
+
+@contextmanager
+def open_episodes(config: PusherConfig) -> Iterator[Callable[[int], str]]:
+    """`write(index)` renders one episode into `config.out` and returns the renderer's name."""
+    with open_pusher_world(config.size) as world:
+        if config.format == "lerobot":
+            with lerobot_out.open_dataset(config.out, recording_schema(config), config.crf) as writer:
+                yield lerobot_out.writing(writer, lambda index: record(world, config, index))
+            return
+
+        def write(index: int) -> str:
+            episode = run_episode(world, config.frames, (config.seed, index))
+            about = {**facts(config), "caption": episode.caption, "seed": [config.seed, index], "scene": config.kind}
+            write_episode(
+                episode_path(config.out, index),
+                episode.frames,
+                fps=FPS,
+                actions=episode.actions,
+                states=episode.states,
+                crf=config.crf,
+                metadata={**about, "renderer": episode.renderer},
+            )
+            return episode.renderer
+
+        yield write
+
+
+def recording_schema(config: PusherConfig) -> lerobot_out.RecordingSchema:
+    """Columns and the camera of the LeRobot form; the rod is the robot, the block its environment."""
+    return lerobot_out.RecordingSchema(
+        fps=FPS,
+        robot_type="tabletop_pusher",
+        features={
+            "observation.state": lerobot_out.vector(STATE_NAMES[:2]),
+            "observation.environment_state": lerobot_out.vector(STATE_NAMES[2:]),
+            "action": lerobot_out.vector(ACTION_NAMES),
+        },
+        cameras={"fixed": (config.size, config.size)},
+    )
+
+
+def record(world: PusherWorld, config: PusherConfig, index: int) -> lerobot_out.Recording:
+    """One episode for the LeRobot form; its task is the caption, because nobody told the rod anything."""
+    episode = run_episode(world, config.frames, (config.seed, index))
+    columns = {
+        "observation.state": episode.states[:, :2],
+        "observation.environment_state": episode.states[:, 2:],
+        "action": episode.actions,
+    }
+    videos = {"fixed": episode.frames}
+    return lerobot_out.Recording(columns=columns, videos=videos, task=episode.caption, renderer=episode.renderer)
+
+
+def is_whole(config: PusherConfig, index: int) -> bool:
+    """Whether an episode is already complete on disk."""
+    if config.format == "lerobot":
+        return lerobot_out.is_whole(config.out, index)
+    return episode_path(config.out, index).exists()
+
+
+def finish(config: PusherConfig) -> None:
+    """Pack the LeRobot form; the other is whole as it is written."""
+    if config.format == "lerobot":
+        lerobot_out.finish(config.out, config.crf)
+
+
+KIND = Kind(facts=facts, open_episodes=open_episodes, is_whole=is_whole, finish=finish)

@@ -29,15 +29,15 @@ def load_mujoco() -> Any:
 
 
 @contextmanager
-def open_renderer(model: Any, height: int, width: int) -> Iterator[Any]:
-    """A renderer without shadows and reflections, closed on leaving. One per process; never fork while it is open."""
+def open_renderer(model: Any, height: int, width: int, *, shadows: bool = False) -> Iterator[Any]:
+    """A renderer without reflections, closed on leaving. One per process at a time; never fork while it is open."""
     mujoco = load_mujoco()
     try:
         renderer = mujoco.Renderer(model, height, width)
     except (ImportError, AttributeError, OSError, RuntimeError, mujoco.FatalError) as error:
         raise no_opengl(error) from error
-    for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
-        renderer.scene.flags[flag] = 0
+    renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = int(shadows)
+    renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
     try:
         yield renderer
     finally:

@@ -6,6 +6,7 @@ import queue
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,7 @@ from worldfoundry.core.errors import ResourceError, UsageError, WorldFoundryErro
 from worldfoundry.core.files import read_fields, sole_writer, write_json
 from worldfoundry.core.progress import progress, say
 from worldfoundry.simulation.config import SimulateConfig
-from worldfoundry.simulation.episodes import episode_path, write_episode
-from worldfoundry.simulation.pusher import (
-    ACTION_NAMES,
-    FPS,
-    MIRROR_ACTION,
-    MIRROR_STATE,
-    STATE_NAMES,
-    open_pusher_world,
-    run_episode,
-)
+from worldfoundry.simulation.kind import Kind
 from worldfoundry.simulation.render import load_mujoco
 
 DATASET = "dataset.json"
@@ -56,51 +48,62 @@ def simulate(config: SimulateConfig) -> SimulateSummary:
 
 
 def _simulate(config: SimulateConfig) -> SimulateSummary:
-    out = config.out
+    kind, out = kind_of(config), config.out
+    kind.prepare(config)
     description = describe(config)
     begin(out, description)
-    todo = [index for index in range(config.episodes) if not episode_path(out, index).exists()]
+    todo = [index for index in range(config.episodes) if not kind.is_whole(config, index)]
     kept = config.episodes - len(todo)
     if kept:
         say(f"{out}: {kept} of {config.episodes} episodes are already there")
     renderers = set(read_fields(out / DATASET).get("renderers", []))
-    with progress("simulate", total=len(todo) * config.frames, unit="frames") as bar:
+    with progress("simulate", total=len(todo), unit="episodes") as bar:
         for name in _render_all(config, todo):
             renderers.add(name)
-            bar.advance(config.frames)
+            bar.advance(1)
+    kind.finish(config)
     write_json(out / DATASET, {**description, "complete": True, "renderers": sorted(renderers)})
-    size = sum(path.stat().st_size for path in out.iterdir())
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     return SimulateSummary(
         out=out,
         rendered=len(todo),
         kept=kept,
-        frames=config.episodes * config.frames,
+        frames=kind.count_frames(config),
         bytes=size,
         renderers=tuple(sorted(renderers)),
     )
+
+
+def kind_of(config: SimulateConfig) -> Kind:
+    """The functions that render this kind of world; its file is imported only when it is asked for."""
+    return import_module(f"worldfoundry.simulation.{config.kind}").KIND
 
 
 def describe(config: SimulateConfig) -> dict[str, Any]:
     """What dataset.json says about the folder, known before the first frame; equal for runs that may share a folder."""
     options = config.to_dict()
     del options["out"], options["workers"]
-    flags = " ".join(f"--{name} {value}" for name, value in options.items())
+    flags = " ".join(as_flag(name, value) for name, value in options.items())
     return {
         "format": "worldfoundry.episodes/1",
-        "scene": "pusher",
-        "command": f"worldfoundry simulate pusher --out OUT {flags}",
+        "scene": config.kind,
+        "command": f"worldfoundry simulate {config.kind} --out OUT {flags}",
         "options": options,
         "seeds": f"episode i is drawn from numpy default_rng(({config.seed}, i)), i = 0 … {config.episodes - 1}",
-        "fps": FPS,
-        "action_names": list(ACTION_NAMES),
-        "state_names": list(STATE_NAMES),
-        "mirror_action": list(MIRROR_ACTION),
-        "mirror_state": list(MIRROR_STATE),
+        **kind_of(config).facts(config),
         "versions": {
             "worldfoundry": __version__,
             **{name: package_version(name) for name in ("mujoco", "numpy", "av")},
         },
     }
+
+
+def as_flag(name: str, value: Any) -> str:
+    """An option as it is typed."""
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{flag}" if value else f"--no-{flag}"
+    return f"--{flag} " + (" ".join(map(str, value)) if isinstance(value, list) else str(value))
 
 
 def begin(out: Path, description: dict[str, Any]) -> None:
@@ -112,7 +115,10 @@ def begin(out: Path, description: dict[str, Any]) -> None:
         return
     if not (out / DATASET).exists():
         raise UsageError(f"The folder {str(out)!r} is not empty and holds no simulated data set.", "Choose another --out.")
-    before = read_fields(out / DATASET).get("options")
+    found = read_fields(out / DATASET)
+    if found.get("scene") != description["scene"]:
+        raise UsageError(f"The folder {str(out)!r} holds a data set of kind {found.get('scene')!r}.", "Choose another --out.")
+    before = found.get("options")
     if before != description["options"]:
         differing = sorted(key for key, value in description["options"].items() if (before or {}).get(key) != value)
         raise UsageError(
@@ -125,29 +131,9 @@ def begin(out: Path, description: dict[str, Any]) -> None:
 
 def render_episodes(config: SimulateConfig, indices: list[int]) -> Iterator[str]:
     """Render and write these episodes in this process; yields the renderer's name after each."""
-    with open_pusher_world(config.size) as world:
+    with kind_of(config).open_episodes(config) as write:
         for index in indices:
-            episode = run_episode(world, config.frames, (config.seed, index))
-            write_episode(
-                episode_path(config.out, index),
-                episode.frames,
-                fps=FPS,
-                actions=episode.actions,
-                states=episode.states,
-                crf=config.crf,
-                metadata={
-                    "action_names": ACTION_NAMES,
-                    "state_names": STATE_NAMES,
-                    "mirror_action": MIRROR_ACTION,
-                    "mirror_state": MIRROR_STATE,
-                    "caption": episode.caption,
-                    "seed": [config.seed, index],
-                    "scene": "pusher",
-                    "fps": FPS,
-                    "renderer": episode.renderer,
-                },
-            )
-            yield episode.renderer
+            yield write(index)
 
 
 def _render_all(config: SimulateConfig, todo: list[int]) -> Iterator[str]:

@@ -1,0 +1,14 @@
+"""Which weights a network really holds, as a short hash that goes into the protocol of every number made with them."""
+
+import hashlib
+
+from torch import nn
+
+
+def weights_hash(net: nn.Module, length: int = 16) -> str:
+    """SHA-256 over names, types, shapes and bytes of all tensors, shortened: the same on every machine for the same weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(net.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)};".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:length]
