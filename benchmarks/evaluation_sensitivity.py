@@ -166,9 +166,7 @@ def figure(table, metrics):
         damage = table[metric.name]["damage"]
         series = [Series(label=name, x=[1, 2, 3, 4], y=one["value"]) for name, one in damage.items()]
         log = all(v > 0 for one in damage.values() for v in one["value"]) and metric.better == "lower"
-        svg = line_chart(
-            series, x_label="strength", y_label=f"{metric.unit or 'distance' if log else metric.unit}", log_y=log, width=440
-        )
+        svg = line_chart(series, x_label="strength", y_label=metric.unit, log_y=log, width=440)
         x, y = 20 + i % columns * width, 60 + i // columns * height
         panels.append(f'<text class="head" x="{x + 20}" y="{y - 4}">{metric.label} ({metric.better} is better)</text>')
         panels.append(svg.replace("<svg ", f'<svg x="{x}" y="{y}" width="440" height="300" ', 1))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from worldfoundry.cli.evaluate import run
-from worldfoundry.core.errors import DataError, MediaError
+from worldfoundry.core.errors import DataError, MediaError, UsageError
 from worldfoundry.core.video_io import write_video
 from worldfoundry.evaluation.check import moving_squares
 from worldfoundry.evaluation.config import EvaluateGenerationConfig
@@ -17,7 +17,8 @@ CLIPS = moving_squares(clips=3)
 
 
 @pytest.fixture
-def folders(tmp_path):
+def folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLDFOUNDRY_CACHE", str(tmp_path / "cache"))  # the default set must not depend on this machine's cache
     for folder in ("made", "true"):
         for i, clip in enumerate(CLIPS):
             write_video(tmp_path / folder / f"clip_{i}.mp4", clip, 12)
@@ -32,7 +33,21 @@ def test_the_verb_writes_numbers_and_a_page(folders, tmp_path, capsys):
     assert all(row["value"] == 100.0 for row in rows if row["candidate"] == "generated" and row["metric"] == "psnr")
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count("<video") == 2 * 2
-    assert "3 clips" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "3 clips" in said
+    assert "left out: KD[transnetv2]: needs transnetv2 (32.7 MB); add --fetch" in said
+    assert "Not measured" in page
+
+
+def test_metrics_are_chosen_by_name_and_a_typo_is_said_before_anything_is_read(folders, tmp_path):
+    made, true = folders
+    options = {"generated": made, "reference": true, "prefix_frames": 2, "out": tmp_path / "out", "show": 0}
+    run(EvaluateGenerationConfig(**options, metrics=("SSIM", "psnr")))
+    rows = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
+    assert list(dict.fromkeys(row["metric"] for row in rows)) == ["ssim", "psnr"]
+    (made / "clip_0.mp4").write_bytes(b"broken")
+    with pytest.raises(UsageError, match=r"Did you mean 'ssim'"):
+        run(EvaluateGenerationConfig(**options, metrics=("ssmi",)))
 
 
 def test_what_has_no_partner_is_left_out_and_said(folders):

@@ -113,10 +113,10 @@ def evaluate_predictions(
 ) -> Evaluation:
     """Score candidates, uint8 (N, T, H, W, 3) with their prefix frames, against the true clips of the same shape.
 
-    Copy-last-frame, constant velocity and the background control are added unless given under those names. The future
-    is cut into `horizons` equal spans, plus all of it. `baseline` names the candidate that the others are paired with. `metrics` None = all registered ones;
-    object positions only where the pusher is found in most true clips. `protocol` = further facts that make numbers comparable
-    (held-out seeds, sampler); `note` is repeated in every row. Raises DataError on shapes that do not fit.
+    Copy-last-frame, constant velocity and the background control are added unless given under those names. The future is cut
+    into `horizons` equal spans, plus all of it. `baseline` names the candidate that the others are paired with. `metrics` None =
+    all that need no weights; object positions only where the pusher is found in most true clips. `protocol` = further facts that
+    make numbers comparable (held-out seeds, sampler); `note` is repeated in every row. Raises DataError on shapes that do not fit.
     """
     for name, clips in candidates.items():
         check_clips(reference, clips, prefix_frames, name)
