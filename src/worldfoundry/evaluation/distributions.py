@@ -95,8 +95,8 @@ class DistributionMetric:
         reference, prefix_frames = inputs["reference"], inputs["prefix_frames"]
         check_clips(reference, inputs["generated"], prefix_frames)
         check_enough(reference, self.name)
-        features = [self.extractor(clips[:, prefix_frames:]) for clips in (reference, inputs["generated"])]
-        estimate = self.estimate(*features, resampling_weights(len(reference), 1000, 0))
+        true, made = (self.extractor(clips[:, prefix_frames:]) for clips in (reference, inputs["generated"]))
+        estimate = self.estimate(true, made, resampling_weights(len(reference), 1000, 0))
         frames = (prefix_frames, reference.shape[1])
         return self.result(estimate, len(reference), protocol_hash(self, reference_id(reference), prefix_frames, frames))
 

@@ -23,9 +23,10 @@ BATCH = 16
 class FeatureExtractor(Protocol):
     """`name` is what stands in the brackets of `FD[name]`; `parameters` is everything that changes the numbers."""
 
-    name: str
-    tier: Tier
-
+    @property
+    def name(self) -> str: ...
+    @property
+    def tier(self) -> Tier: ...
     def parameters(self) -> Mapping[str, Any]: ...
     def __call__(self, futures_NFHWC: np.ndarray) -> np.ndarray: ...
 

@@ -27,7 +27,8 @@ class Perceptual(FutureMetric):
     perfect = 0.0
 
     def __init__(self, net: PerceptualDistance, *, name: str, tier: Tier, frames_per_clip: int = FRAMES_PER_CLIP) -> None:
-        self.net, self.name, self.label, self.tier = net, name, name, tier
+        self.net, self.name, self.label = net, name, name
+        self.tier: Tier = tier
         self.frames_per_clip = frames_per_clip
 
     def parameters(self) -> Mapping[str, Any]:

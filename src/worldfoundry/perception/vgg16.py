@@ -49,7 +49,7 @@ class Vgg16Trunk(nn.Module):
         for i, block in enumerate(self.blocks):
             if i > 0:
                 x_BCHW = F.max_pool2d(x_BCHW, 2)
-            for conv in block:
+            for conv in block.children():
                 x_BCHW = F.relu(conv(x_BCHW))
             maps.append(x_BCHW)
         return maps
@@ -72,7 +72,7 @@ def from_torchvision(state: dict[str, Tensor]) -> Vgg16Trunk:
     """The trunk from torchvision's `vgg16` tensors (`features.0.weight`, …; the classifier is not used). Raises CheckpointError."""
     net = Vgg16Trunk(bgr=False, scale=LPIPS_SCALE)
     numbers = sorted({int(name.split(".")[1]) for name in state if name.startswith("features.")})
-    ours = [f"blocks.{i}.{j}" for i, block in enumerate(net.blocks) for j in range(len(block))]
+    ours = [f"blocks.{i}.{j}" for i, block in enumerate(net.blocks) for j, _ in enumerate(block.children())]
     names = dict(zip(numbers, ours, strict=False))
     renamed = {}
     for name, tensor in state.items():
