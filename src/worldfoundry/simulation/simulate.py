@@ -43,13 +43,13 @@ def simulate(config: SimulateConfig) -> SimulateSummary:
     load_mujoco()
     if config.out.exists() and not config.out.is_dir():
         raise UsageError(f"{str(config.out)!r} is a file.", "Choose a folder for --out.")
+    kind_of(config).prepare(config)  # what cannot be had is said before anything is written
     with sole_writer(config.out):
         return _simulate(config)
 
 
 def _simulate(config: SimulateConfig) -> SimulateSummary:
     kind, out = kind_of(config), config.out
-    kind.prepare(config)
     description = describe(config)
     begin(out, description)
     todo = [index for index in range(config.episodes) if not kind.is_whole(config, index)]
