@@ -6,6 +6,7 @@ import stat
 import threading
 
 import pytest
+from safetensors import SafetensorError
 
 from worldfoundry.core.errors import ResourceError, UsageError
 from worldfoundry.core.files import atomic_folder, atomic_path, check_writable, read_fields, read_json, sole_writer, write_json
@@ -55,6 +56,19 @@ def test_disk_full_at_the_very_end_is_noticed(tmp_path, monkeypatch):
     with pytest.raises(ResourceError):
         write_json(tmp_path / "a.json", {"a": 1})
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"),
+    ],
+)
+def test_disk_full_in_the_words_of_those_who_write_weights(tmp_path, error):
+    with pytest.raises(ResourceError, match="No space left"), atomic_folder(tmp_path / "weights"):
+        raise error
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_real_full_disk(tmp_path):

@@ -279,6 +279,11 @@ def test_a_world_whose_parts_are_not_what_they_should_be(world, tmp_path):
             wf.load(file.parent)
 
 
+def test_noise_falls_while_sampling():
+    with pytest.raises(ConfigError, match=r"sigma_min \(20\) must be at most sigma_max \(10\)"):
+        SchedulerConfig.from_dict({"sigma_min": 20.0, "sigma_max": 10.0})
+
+
 def test_load_says_what_is_not_a_checkpoint(tmp_path):
     with pytest.raises(CheckpointError, match="no checkpoint folder 'nowhere'"):
         wf.load("nowhere")

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from worldfoundry.core.errors import ResourceError, UsageError
 
 
@@ -92,13 +94,21 @@ def disk_full_is_clear(path: Path) -> Iterator[None]:
     """Turn ENOSPC (and quota) into one clear ResourceError that names the path."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if _says_disk_full(error):
             raise ResourceError(
                 f"No space left while writing {str(path)!r}; nothing was left under that name.",
                 "Free some disk and run the same command again.",
             ) from error
         raise
+
+
+def _says_disk_full(error: BaseException) -> bool:
+    """Python's own error, safetensors' text of it, and the short write that torch's zip writer notices."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    codes = [f"os error {code}" for code in (errno.ENOSPC, errno.EDQUOT)]
+    return any(code in str(error) for code in codes) or ("inline_container" in str(error) and "unexpected pos" in str(error))
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from worldfoundry.core.errors import DataError
-from worldfoundry.core.files import atomic_path, read_json, write_json
+from worldfoundry.core.files import atomic_path, read_fields, write_json
 
 FORMAT = "worldfoundry.latents/1"
 
@@ -91,7 +91,7 @@ class LatentCache:
         if not path.is_file():
             write_json(path, {"format": FORMAT, "identity": self.identity})
             return
-        manifest = read_json(path)
+        manifest = read_fields(path)
         if manifest.get("format") != FORMAT or manifest.get("identity") != self.identity:
             raise DataError(
                 f"{str(self.folder)!r} caches {manifest.get('identity')!r}, but {self.identity!r} is asked for.",

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from worldfoundry.core.config import Config, Seed
 
@@ -20,6 +20,12 @@ class SchedulerConfig(Config):
     """Curvature of the Karras schedule."""
     sampler: Literal["euler", "heun"] = "euler"
     """Solver of the probability-flow equation."""
+
+    @model_validator(mode="after")
+    def _noise_falls(self) -> "SchedulerConfig":
+        if self.sigma_min > self.sigma_max:
+            raise ValueError(f"sigma_min ({self.sigma_min:g}) must be at most sigma_max ({self.sigma_max:g})")
+        return self
 
 
 class WorldDefaults(Config):
