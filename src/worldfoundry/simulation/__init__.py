@@ -1,7 +1,7 @@
 """Worlds with ground truth, rendered on the CPU: what the models are trained and judged on.
 
-Comes in: a `SimulateConfig` (how many episodes, which seed). Goes out: a folder of `episode_000123.mp4` beside
-`episode_000123.episode.parquet` (time, action and exact state of every frame) and one `dataset.json`.
+Comes in: a config of one kind (how many episodes, which seed). Goes out: a folder of videos, beside each what the simulator knows
+exactly (actions and states, masks, depth, camera poses, outcomes, captions), and one `dataset.json`.
 Decided here: what a scene looks like, how it moves, who steers it, what its caption says, the seeds.
 Not decided here: how clips become training samples (`data`), how models are scored (`evaluation`).
 The test that shows it best: `tests/simulation/test_pusher.py` (the mirrored world, rendered, is the mirrored picture).
@@ -10,4 +10,7 @@ Reading order: `pusher.py` (the scene and its driver), `render.py` (MuJoCo witho
 `simulate.py` (the folder, several processes). The arm: `panda.py` (meshes, inverse kinematics), `manipulation_scene.py` (what is
 on the table), `manipulation_world.py` (what an action does), `manipulation_expert.py` (who acts), `manipulation.py` (what is
 recorded), `metaworld_tasks.py`; `lerobot_out.py` writes what they record as a LeRobot dataset.
+The textured worlds: `textures.py` and `scene.py` (what things are made of), `views.py` (cameras and their calibration), `captions.py`;
+then `physics_scenes.py`, `physics_outcomes.py`, `physics.py`; `camera_places.py`, `camera_flights.py`, `camera.py`;
+`driving_town.py`, `driving.py`.
 """

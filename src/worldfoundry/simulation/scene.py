@@ -174,10 +174,12 @@ class Scene:
         timestep_s: float = 0.002,
     ) -> Any:
         """The compiled model. `extent_m` scales MuJoCo's clipping planes; `shadow_clip_m` is how far its shadow map reaches."""
-        # The shadow map, not the picture, is what rendering costs.
-        shadow_size = (512 if height <= 160 else 1024) if shadow_clip_m < 20 else 1024
+        # The shadow map and small triangles, not the pixels, are what rendering costs; small pictures need less of both.
+        small = height <= 160
+        shadow_size = 512 if small and shadow_clip_m < 20 else 1024
+        quality = f'shadowsize="{shadow_size}" offsamples="4" ' + ('numslices="20" numstacks="12"' if small else "")
         visual = (
-            f'<visual><global offwidth="{width}" offheight="{height}"/><quality shadowsize="{shadow_size}" offsamples="4"/>'
+            f'<visual><global offwidth="{width}" offheight="{height}"/><quality {quality}/>'
             f'<map znear="{0.02 / extent_m:.6f}" zfar="{far_m / extent_m:.4f}" shadowclip="{shadow_clip_m / extent_m:.4f}"/>'
             f'<headlight ambient="{numbers((ambient, ambient, ambient * 1.04))}" diffuse=".18 .18 .18" specular="0 0 0"/></visual>'
         )
