@@ -156,7 +156,8 @@ def test_a_real_process_ends_with_the_code(tmp_path):
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_ends_a_real_process_with_130_and_one_line(stop):
     code = """
-import sys, time, types
+import signal, sys, time, types
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits "ignore"
 from worldfoundry.cli import main as cli
 from worldfoundry.core.config import Config
 class C(Config):
