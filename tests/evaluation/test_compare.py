@@ -52,6 +52,20 @@ def test_the_pooled_curve_is_consistent_with_the_whole(found):
     assert pooled == pytest.approx(found.value("psnr", "copy"))
 
 
+def test_windows_of_one_source_are_drawn_together_and_that_is_another_protocol(found):
+    made = {"copy": copy_last_frame(TRUTH, 2)}
+    grouped = evaluate_predictions(TRUTH, made, 2, fps=12, resamples=200, groups=["a"] * 3 + ["b"] * 3 + ["c"] * 3)
+    alone = evaluate_predictions(TRUTH, made, 2, fps=12, resamples=200, groups=list(range(9)))
+    row, other = grouped.row("psnr", "copy").result, found.row("psnr", "copy").result
+    assert row.value == pytest.approx(other.value)
+    assert row.n == 9
+    assert row.note == "fewer than 8 sources: the interval is too narrow"
+    assert row.protocol != other.protocol == alone.row("psnr", "copy").result.protocol
+    assert alone.row("psnr", "copy").result.low == other.low
+    assert grouped.to_dict()["sources"] == 3
+    assert "over the 3 sources of the clips" in grouped.setting["interval"]
+
+
 def test_everything_goes_into_json_and_comes_back(found, tmp_path):
     found.save(tmp_path / "results.json")
     rows = read_results(tmp_path / "results.json")

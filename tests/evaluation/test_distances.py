@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from worldfoundry.evaluation.distances import clip_gram, frechet_distance, kernel_distance, pair_terms
+from worldfoundry.evaluation.distances import by_source, clip_gram, frechet_distance, kernel_distance, pair_terms
 
 
 def with_moments(rng, n, mean, root):
@@ -102,8 +102,22 @@ def test_resamples_do_not_compare_a_clip_with_itself():
     drawn = np.array([0, 0, 1, 3, 3, 3])
     weights = np.bincount(drawn, minlength=6).astype(float)
     pairs = [h[i, j] for i in drawn for j in drawn if i != j]
-    assert kernel_distance(h, weights[None])[0] == pytest.approx(np.mean(pairs))
-    assert kernel_distance(h, np.ones((1, 6)))[0] == pytest.approx(float(kernel_distance(h)))
+    assert kernel_distance(h, weights_RG=weights[None])[0] == pytest.approx(np.mean(pairs))
+    assert kernel_distance(h, weights_RG=np.ones((1, 6)))[0] == pytest.approx(float(kernel_distance(h)))
+
+
+def test_clips_of_one_source_are_not_compared():
+    rng = np.random.default_rng(8)
+    h = terms(rng.standard_normal((5, 1, 4)), rng.standard_normal((5, 1, 4)))
+    source = np.array([0, 0, 1, 2, 2])
+    pairs = [h[i, j] for i in range(5) for j in range(5) if source[i] != source[j]]
+    assert float(kernel_distance(h, source)) == pytest.approx(np.mean(pairs))
+    drawn = np.array([[2.0, 1.0, 0.0]])  # source 0 twice, source 1 once: pairs of their clips, and none of a source with itself
+    assert kernel_distance(h, source, drawn)[0] == pytest.approx(np.mean([h[0, 2], h[1, 2], h[2, 0], h[2, 1]]))
+    assert np.isnan(kernel_distance(h, np.zeros(5, int)))
+    h_GG, pairs_GG = by_source(h, source)
+    assert pairs_GG.tolist() == [[0, 2, 4], [2, 0, 2], [4, 2, 0]]
+    assert h_GG[0, 1] == pytest.approx(h[0, 2] + h[1, 2])
 
 
 def test_the_gram_averages_over_the_vectors_of_a_clip():

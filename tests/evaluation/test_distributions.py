@@ -9,7 +9,7 @@ from worldfoundry.evaluation.baselines import COPY_LAST
 from worldfoundry.evaluation.bootstrap import resampling_weights
 from worldfoundry.evaluation.check import check_metric, moving_squares
 from worldfoundry.evaluation.compare import ALL, evaluate_predictions
-from worldfoundry.evaluation.distributions import FrechetDistance, KernelDistance
+from worldfoundry.evaluation.distributions import FrechetDistance, KernelDistance, _halvings
 from worldfoundry.evaluation.features import ClipFeatures, FrameFeatures, spread
 from worldfoundry.evaluation.perceptual import Perceptual
 from worldfoundry.evaluation.present import sections
@@ -102,13 +102,34 @@ def test_a_network_shared_by_two_metrics_looks_once_at_each_set():
 def test_the_floor_is_what_true_halves_score():
     rng = np.random.default_rng(0)
     metric = KernelDistance(toy())
-    floors = [metric.floor(rng.standard_normal((40, 1, 6)), seed) for seed in range(3)]
+    floors = [metric.floor(rng.standard_normal((40, 1, 6)), np.arange(40), seed) for seed in range(3)]
     assert all(floor > 0 for floor in floors)
     far = rng.standard_normal((40, 1, 6)) + 3
-    assert metric.estimate(rng.standard_normal((40, 1, 6)), far, resampling_weights(40, 100, 0)).value > 10 * max(floors)
-    assert np.isnan(metric.floor(rng.standard_normal((3, 1, 6)), 0))
-    frechet = FrechetDistance(toy()).floor(rng.standard_normal((40, 1, 6)), 0)
+    assert metric.estimate(rng.standard_normal((40, 1, 6)), far, np.arange(40), resampling_weights(40, 100, 0)).value > 10 * max(floors)
+    assert np.isnan(metric.floor(rng.standard_normal((3, 1, 6)), np.arange(3), 0))
+    frechet = FrechetDistance(toy()).floor(rng.standard_normal((40, 1, 6)), np.arange(40), 0)
     assert frechet > 0.1  # 20 against 20 clips in 6 dimensions: the bias alone
+
+
+@pytest.mark.parametrize("kind", [KernelDistance, FrechetDistance])
+def test_a_clip_given_twice_of_one_source_is_no_more_than_given_once(kind):
+    x, y = np.random.default_rng(2).standard_normal((2, 30, 2, 3))
+    once = kind(toy()).estimate(x, y + 1, np.arange(30), resampling_weights(30, 200, 0))
+    source = np.repeat(np.arange(30), 2)
+    twice = kind(toy()).estimate(x.repeat(2, 0), y.repeat(2, 0) + 1, source, resampling_weights(30, 200, 0))
+    np.testing.assert_allclose([twice.value, *twice.interval()], [once.value, *once.interval()], rtol=0.05)
+    if kind is KernelDistance:
+        np.testing.assert_allclose(twice.resampled, once.resampled)
+
+
+def test_true_halves_are_of_different_sources():
+    """Ten sources far apart, four equal clips each: halves that shared a source would look alike."""
+    far = np.repeat(np.eye(10)[:, None] * 9, 4, axis=0)
+    source = np.repeat(np.arange(10), 4)
+    halves = _halvings(source, 20, 0)
+    assert all(not set(source[a]) & set(source[b]) and len(a) == len(b) == 20 for a, b in halves)
+    assert KernelDistance(toy()).floor(far, source, 0) >= 0
+    assert np.isnan(KernelDistance(toy()).floor(far[:12], source[:12], 0))
 
 
 @pytest.mark.parametrize(("kind", "shift"), [(KernelDistance, 0.8), (FrechetDistance, 0.8)])
@@ -118,7 +139,7 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says(kind, shift):
     estimates = []
     for _ in range(60):
         x, y = rng.standard_normal((50, 1, 3)), shift + rng.standard_normal((50, 1, 3))
-        estimates.append(kind(toy()).estimate(x, y, resampling_weights(50, 200, 0)))
+        estimates.append(kind(toy()).estimate(x, y, np.arange(50), resampling_weights(50, 200, 0)))
     centre = np.mean([one.value for one in estimates])
     covered = np.mean([low <= centre <= high for low, high in (one.interval() for one in estimates)])
     assert 0.85 <= covered <= 1.0
@@ -148,11 +169,12 @@ def test_clip_features_see_bytes_of_the_asked_size():
         return frames.float().mean((2, 3)).flatten(1)
 
     extractor = ClipFeatures(name="t", network=Toy(), describe=describe, height=24, width=24, clip_frames=4)
-    found = extractor(TRUTH[:2])
+    clips = TRUTH[:2] + np.arange(0, 16, 2, dtype=np.uint8)[None, :, None, None, None]  # each frame has a brightness of its own
+    found = extractor(clips)
     assert found.shape == (2, 1, 4 * 3)
     assert seen[0].dtype == torch.uint8
     assert seen[0].shape == (1, 4, 24, 24, 3)
-    np.testing.assert_allclose(found[0, 0], TRUTH[0, -4:].mean((1, 2)).ravel(), atol=0.6)
+    np.testing.assert_allclose(found[0, 0], clips[0, -4:].mean((1, 2)).ravel(), atol=0.6)
 
 
 def test_perceptual_scores_the_chosen_frames_and_knows_a_frozen_clip():

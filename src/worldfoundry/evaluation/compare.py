@@ -1,6 +1,6 @@
 """Score any number of candidates for the same futures: per metric, candidate and horizon, paired with copy-last-frame.
 
-Axis legend: N clips, T frames (prefix included), H height, W width, C = 3 (RGB). Clips are uint8.
+Axis legend: N clips, G sources of clips, T frames (prefix included), H height, W width, C = 3 (RGB). Clips are uint8.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from worldfoundry.core.contracts import MetricResult
 from worldfoundry.core.errors import DataError, did_you_mean
 from worldfoundry.core.files import write_json
 from worldfoundry.evaluation.baselines import BACKGROUND, COPY_LAST, background_control, copy_last_frame
-from worldfoundry.evaluation.bootstrap import paired_difference, resampling_weights
+from worldfoundry.evaluation.bootstrap import paired_difference, resampling_weights, source_indices
 from worldfoundry.evaluation.distributions import DistributionMetric, check_enough
 from worldfoundry.evaluation.flow import CONSTANT_VELOCITY, constant_velocity
 from worldfoundry.evaluation.metrics import (
@@ -49,6 +49,15 @@ class Row:
     difference_low: float
     difference_high: float
     floor: float = float("nan")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draws:
+    """Which clips belong together, how often each source is drawn in each resample, and the seed."""
+
+    source_N: np.ndarray
+    weights_RG: np.ndarray
+    seed: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +115,7 @@ def evaluate_predictions(
     horizons: int = 3,
     metrics: Sequence[VideoMetric | DistributionMetric] | None = None,
     baseline: str = COPY_LAST,
+    groups: Sequence[object] | None = None,
     resamples: int = 1000,
     seed: int = 0,
     protocol: Mapping[str, Any] | None = None,
@@ -114,9 +124,11 @@ def evaluate_predictions(
     """Score candidates, uint8 (N, T, H, W, 3) with their prefix frames, against the true clips of the same shape.
 
     Copy-last-frame, constant velocity and the background control are added unless given under those names. The future is cut
-    into `horizons` equal spans, plus all of it. `baseline` names the candidate that the others are paired with. `metrics` None =
-    all that need no weights; object positions only where the pusher is found in most true clips. `protocol` = further facts that
-    make numbers comparable (held-out seeds, sampler); `note` is repeated in every row. Raises DataError on shapes that do not fit.
+    into `horizons` equal spans, plus all of it. `baseline` names the candidate that the others are paired with. `groups` says of
+    each clip what it was cut from: clips of one source are drawn together, because they are alike, and set distances never compare
+    them with each other (None = every clip stands alone). `metrics` None = all that need no weights; object positions only where
+    the pusher is found in most true clips. `protocol` = further facts that make numbers comparable (held-out seeds, sampler);
+    `note` is repeated in every row. Raises DataError on shapes that do not fit.
     """
     for name, clips in candidates.items():
         check_clips(reference, clips, prefix_frames, name)
@@ -129,28 +141,33 @@ def evaluate_predictions(
         raise DataError(f"The baseline {baseline!r} is not among the candidates.", did_you_mean(baseline, list(everyone)))
     chosen = tuple(metrics) if metrics is not None else applicable_metrics(reference)
     spans = horizon_spans(reference.shape[1] - prefix_frames, horizons)
-    weights_RN = resampling_weights(len(reference), resamples, seed)
+    source_N = source_indices(groups, len(reference))
+    sources = int(source_N.max()) + 1
+    draws = Draws(source_N=source_N, weights_RG=resampling_weights(sources, resamples, seed), seed=seed)
+    facts = {**(protocol or {}), **({"sources": source_N.tolist()} if sources < len(reference) else {})}
     identity, rows, curves = reference_id(reference), [], {}
     for metric in (m for m in chosen if not isinstance(m, DistributionMetric)):
         sums = metric.all_sums(reference, everyone, prefix_frames)
         curves[metric.name] = {name: table.curve() for name, table in sums.items()}
         for horizon, span in spans.items():
             frames = (prefix_frames + span.start, prefix_frames + span.stop)
-            hashed = protocol_hash(metric, identity, prefix_frames, frames, protocol)
-            rows += [_row(metric, name, horizon, span, sums, baseline, weights_RN, hashed, note) for name in everyone]
+            hashed = protocol_hash(metric, identity, prefix_frames, frames, facts)
+            rows += [_row(metric, name, horizon, span, sums, baseline, draws, hashed, note) for name in everyone]
     frames = (prefix_frames, reference.shape[1])
-    hashes = {m.name: protocol_hash(m, identity, prefix_frames, frames, protocol) for m in chosen}
+    hashes = {m.name: protocol_hash(m, identity, prefix_frames, frames, facts) for m in chosen}
     sets = [metric for metric in chosen if isinstance(metric, DistributionMetric)]
-    rows += _set_rows(sets, reference, everyone, prefix_frames, baseline, weights_RN, hashes, note, seed)
+    rows += _set_rows(sets, reference, everyone, prefix_frames, baseline, draws, hashes, note)
+    what = "clips" if sources == len(reference) else f"the {sources} sources of the clips"
     setting = {
         "clips": len(reference),
+        "sources": sources,
         "frames": reference.shape[1],
         "prefix_frames": prefix_frames,
         "height": reference.shape[2],
         "width": reference.shape[3],
         "fps": fps,
         "baseline": baseline,
-        "interval": f"95 % percentile bootstrap over clips, {resamples} resamples, seed {seed}",
+        "interval": f"95 % percentile bootstrap over {what}, {resamples} resamples, seed {seed}",
         "protocol": dict(protocol or {}),
         "note": note,
     }
@@ -190,16 +207,17 @@ def _row(
     span: slice,
     sums: Mapping[str, FrameSums],
     baseline: str,
-    weights_RN: np.ndarray,
+    draws: Draws,
     protocol: str,
     note: str,
 ) -> Row:
     mine, other = sums[name].clips(span), sums[baseline].clips(span)
-    difference, low, high = paired_difference(mine, other, weights_RN)
+    parts = (sums_N.by_source(draws.source_N) for sums_N in (mine, other))
+    difference, low, high = paired_difference(*parts, draws.weights_RG)
     return Row(
         candidate=name,
         horizon=horizon,
-        result=result(metric, mine, weights_RN, protocol, note),
+        result=result(metric, mine, draws.source_N, draws.weights_RG, protocol, note),
         baseline=baseline,
         difference=difference,
         difference_low=low,
@@ -213,10 +231,9 @@ def _set_rows(
     everyone: Mapping[str, np.ndarray],
     prefix_frames: int,
     baseline: str,
-    weights_RN: np.ndarray,
+    draws: Draws,
     hashes: Mapping[str, str],
     note: str,
-    seed: int,
 ) -> list[Row]:
     """Rows of the metrics that compare sets; a network that several of them use looks at each set once."""
     rows, seen = [], {}
@@ -228,15 +245,15 @@ def _set_rows(
             seen[network] = {name: metric.extractor(clips[:, prefix_frames:]) for name, clips in sets.items()}
         true, estimates = seen[network][""], {}
         for name in everyone:
-            estimates[name] = metric.estimate(true, seen[network][name], weights_RN)
-        floor = metric.floor(true, seed)
+            estimates[name] = metric.estimate(true, seen[network][name], draws.source_N, draws.weights_RG)
+        floor = metric.floor(true, draws.source_N, draws.seed)
         for name, estimate in estimates.items():
             difference, low, high = estimate.minus(estimates[baseline])
             rows.append(
                 Row(
                     candidate=name,
                     horizon=ALL,
-                    result=metric.result(estimate, len(reference), hashes[metric.name], note),
+                    result=metric.result(estimate, draws.source_N, hashes[metric.name], note),
                     baseline=baseline,
                     difference=difference,
                     difference_low=low,

@@ -4,7 +4,7 @@ The Fréchet distance of the two fitted Gaussians, |m1 - m2|² + Tr(S1 + S2 - 2 
 amount that falls as 1/n and depends on the features: two samples of one distribution are far from 0. The kernel distance (squared
 maximum mean discrepancy, kernel (x·y/D + 1)³ as in arXiv 1801.01401) has expectation 0 there at every n.
 
-Axis legend: N clips, K feature vectors of a clip, D features, R resamples. All float64.
+Axis legend: N clips, G sources of clips, K feature vectors of a clip, D features, R resamples. All float64.
 """
 
 import numpy as np
@@ -51,13 +51,27 @@ def pair_terms(xx_NN: np.ndarray, yy_NN: np.ndarray, xy_NN: np.ndarray) -> np.nd
     return h_NN
 
 
-def kernel_distance(h_NN: np.ndarray, weights_RN: np.ndarray | None = None) -> np.ndarray:
-    """The mean of h over pairs of different clips: one number, or one for each resample given how often it drew each clip.
+def by_source(h_NN: np.ndarray, source_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(h_GG, pairs_GG): h summed over the pairs of clips of two sources, and how many there are; both diagonals 0.
 
-    A clip that was drawn twice is not compared with itself, which would pull resamples upwards.
+    Clips of one source resemble each other, so only pairs of different sources say what the sets are like.
     """
-    w_RN = np.ones((1, len(h_NN))) if weights_RN is None else weights_RN
-    pairs_R = np.square(w_RN.sum(1)) - np.square(w_RN).sum(1)
+    member_GN = (source_N == np.arange(source_N.max() + 1)[:, None]).astype(float)
+    sizes_G = member_GN.sum(1)
+    h_GG, pairs_GG = member_GN @ h_NN @ member_GN.T, np.outer(sizes_G, sizes_G)
+    np.fill_diagonal(h_GG, 0.0)
+    np.fill_diagonal(pairs_GG, 0.0)
+    return h_GG, pairs_GG
+
+
+def kernel_distance(h_NN: np.ndarray, source_N: np.ndarray | None = None, weights_RG: np.ndarray | None = None) -> np.ndarray:
+    """The mean of h over pairs of clips of different sources: one number, or one per resample given how often it drew each source.
+
+    Each clip is its own source where `source_N` is None. A source that was drawn twice is not compared with itself, which would
+    pull resamples upwards. nan where there is no pair.
+    """
+    h_GG, pairs_GG = by_source(h_NN, np.arange(len(h_NN)) if source_N is None else source_N)
+    w_RG = np.ones((1, len(h_GG))) if weights_RG is None else weights_RG
     with np.errstate(invalid="ignore", divide="ignore"):
-        values_R = ((w_RN @ h_NN) * w_RN).sum(1) / pairs_R
-    return values_R[0] if weights_RN is None else values_R
+        values_R = ((w_RG @ h_GG) * w_RG).sum(1) / ((w_RG @ pairs_GG) * w_RG).sum(1)
+    return values_R[0] if weights_RG is None else values_R

@@ -3,7 +3,7 @@
 They see whether generated clips look like true ones as a set, not whether each is right. n counts clips: frames of one clip are alike.
 Below 2 000 clips the Fréchet distance measures the sample size as much as the model; read the kernel distance there.
 
-Axis legend: N clips, T frames, F future frames, K feature vectors of a clip, D features, R resamples, G groups.
+Axis legend: N clips, G sources of clips, T frames, F future frames, K feature vectors of a clip, D features, R resamples.
 """
 
 from collections.abc import Mapping
@@ -14,20 +14,20 @@ import numpy as np
 
 from worldfoundry.core.contracts import MetricResult, Tier
 from worldfoundry.core.errors import DataError
-from worldfoundry.evaluation.bootstrap import resampling_weights
+from worldfoundry.evaluation.bootstrap import few_draws, resampling_weights, source_indices
 from worldfoundry.evaluation.distances import clip_gram, frechet_distance, kernel_distance, pair_terms
 from worldfoundry.evaluation.features import FeatureExtractor
 from worldfoundry.evaluation.metrics import Better, check_clips, protocol_hash, reference_id
 
 ENOUGH = 2000  # clips from which the Fréchet distance is the one to report
-GROUPS = 10
+FOLDS = 10  # of the jackknife
 KERNEL_SPLITS, FRECHET_SPLITS = 50, 4
 Z95 = 1.959964
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A value with what it was on resampled clips: bootstrap resamples, or leave-one-group-out values (jackknife)."""
+    """A value with what it was on resampled clips: bootstrap resamples, or leave-one-fold-out values (jackknife)."""
 
     value: float
     resampled: np.ndarray
@@ -65,16 +65,19 @@ class DistributionMetric:
     def parameters(self) -> Mapping[str, Any]:
         return {"distance": self.kind, **self.extractor.parameters()}
 
-    def estimate(self, reference_NKD: np.ndarray, generated_NKD: np.ndarray, weights_RN: np.ndarray) -> Estimate:
+    def estimate(
+        self, reference_NKD: np.ndarray, generated_NKD: np.ndarray, source_N: np.ndarray, weights_RG: np.ndarray
+    ) -> Estimate:
         raise NotImplementedError
 
-    def floor(self, reference_NKD: np.ndarray, seed: int) -> float:
-        """What true clips score against other true clips: the 95 % quantile over random halvings; nan below 4 clips."""
+    def floor(self, reference_NKD: np.ndarray, source_N: np.ndarray, seed: int) -> float:
+        """What true clips score against true clips of other sources: 95 % quantile over random halvings; nan below 4 sources."""
         raise NotImplementedError
 
-    def result(self, estimate: Estimate, n: int, protocol: str, note: str = "") -> MetricResult:
+    def result(self, estimate: Estimate, source_N: np.ndarray, protocol: str, note: str = "") -> MetricResult:
         low, high = estimate.interval()
-        said = [text for text in (note, self.remark(n)) if text]
+        n = len(source_N)
+        said = [text for text in (note, self.remark(n), few_draws(source_N)) if text]
         return MetricResult(
             name=self.name,
             value=estimate.value,
@@ -88,7 +91,7 @@ class DistributionMetric:
 
     def remark(self, n: int) -> str:
         """What has to be said about a value from n clips."""
-        return "fewer than 8 clips: the interval is too narrow" if n < 8 else ""
+        return ""
 
     def __call__(self, **inputs: Any) -> MetricResult:
         """Score `generated` against `reference`: uint8 (N, T, H, W, 3), the first `prefix_frames` given. Raises DataError."""
@@ -96,9 +99,10 @@ class DistributionMetric:
         check_clips(reference, inputs["generated"], prefix_frames)
         check_enough(reference, self.name)
         true, made = (self.extractor(clips[:, prefix_frames:]) for clips in (reference, inputs["generated"]))
-        estimate = self.estimate(true, made, resampling_weights(len(reference), 1000, 0))
+        source_N = source_indices(None, len(reference))
+        estimate = self.estimate(true, made, source_N, resampling_weights(len(reference), 1000, 0))
         frames = (prefix_frames, reference.shape[1])
-        return self.result(estimate, len(reference), protocol_hash(self, reference_id(reference), prefix_frames, frames))
+        return self.result(estimate, source_N, protocol_hash(self, reference_id(reference), prefix_frames, frames))
 
 
 class KernelDistance(DistributionMetric):
@@ -106,21 +110,24 @@ class KernelDistance(DistributionMetric):
 
     kind, words = "KD", "Kernel distance"
 
-    def estimate(self, reference_NKD: np.ndarray, generated_NKD: np.ndarray, weights_RN: np.ndarray) -> Estimate:
+    def estimate(
+        self, reference_NKD: np.ndarray, generated_NKD: np.ndarray, source_N: np.ndarray, weights_RG: np.ndarray
+    ) -> Estimate:
         h_NN = pair_terms(
             clip_gram(reference_NKD, reference_NKD),
             clip_gram(generated_NKD, generated_NKD),
             clip_gram(reference_NKD, generated_NKD),
         )
-        resampled = kernel_distance(h_NN, weights_RN)
-        return Estimate(value=float(kernel_distance(h_NN)), resampled=resampled, jackknife=False)
+        resampled = kernel_distance(h_NN, source_N, weights_RG)
+        return Estimate(value=float(kernel_distance(h_NN, source_N)), resampled=resampled, jackknife=False)
 
-    def floor(self, reference_NKD: np.ndarray, seed: int) -> float:
+    def floor(self, reference_NKD: np.ndarray, source_N: np.ndarray, seed: int) -> float:
         gram = clip_gram(reference_NKD, reference_NKD)
         values = []
-        for a, b in _halvings(len(reference_NKD), KERNEL_SPLITS, seed):
+        for a, b in _halvings(source_N, KERNEL_SPLITS, seed):
             h = pair_terms(gram[np.ix_(a, a)], gram[np.ix_(b, b)], gram[np.ix_(a, b)])
-            values.append(float(kernel_distance(h)))
+            other = (source_N[a][:, None] != source_N[a]) & (source_N[b][:, None] != source_N[b])
+            values += [float(h[other].mean())] if other.any() else []
         return float(np.quantile(values, 0.95)) if values else float("nan")
 
 
@@ -134,16 +141,18 @@ class FrechetDistance(DistributionMetric):
             return ""
         return f"{n} clips: a Fréchet distance below {ENOUGH} is biased upwards and only compares with the same n; read KD"
 
-    def estimate(self, reference_NKD: np.ndarray, generated_NKD: np.ndarray, weights_RN: np.ndarray) -> Estimate:
-        group_N = np.arange(len(reference_NKD)) % min(GROUPS, len(reference_NKD))
-        groups = range(int(group_N.max()) + 1)
-        few = len(reference_NKD) < 3  # leaving a clip out would leave no spread
-        left = [_frechet(reference_NKD[group_N != g], generated_NKD[group_N != g]) for g in groups if not few]
+    def estimate(
+        self, reference_NKD: np.ndarray, generated_NKD: np.ndarray, source_N: np.ndarray, weights_RG: np.ndarray
+    ) -> Estimate:
+        fold_N = source_N % FOLDS
+        few = source_N.max() < 2  # leaving a source out could leave no spread
+        keep = [fold_N != fold for fold in range(int(fold_N.max()) + 1) if not few]
+        left = [_frechet(reference_NKD[rest], generated_NKD[rest]) for rest in keep]
         value = _frechet(reference_NKD, generated_NKD)
         return Estimate(value=value, resampled=np.array(left), jackknife=True)
 
-    def floor(self, reference_NKD: np.ndarray, seed: int) -> float:
-        halves = _halvings(len(reference_NKD), FRECHET_SPLITS, seed)
+    def floor(self, reference_NKD: np.ndarray, source_N: np.ndarray, seed: int) -> float:
+        halves = _halvings(source_N, FRECHET_SPLITS, seed)
         values = [_frechet(reference_NKD[a], reference_NKD[b]) for a, b in halves]
         return float(np.quantile(values, 0.95)) if values else float("nan")
 
@@ -158,10 +167,16 @@ def _frechet(x_NKD: np.ndarray, y_NKD: np.ndarray) -> float:
     return frechet_distance(x_NKD.reshape(-1, x_NKD.shape[-1]), y_NKD.reshape(-1, y_NKD.shape[-1]))
 
 
-def _halvings(n: int, splits: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def _halvings(source_N: np.ndarray, splits: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Clips of one half of the sources and as many of the other half, in random order."""
     rng = np.random.default_rng(seed)
-    orders = [rng.permutation(n) for _ in range(splits if n >= 4 else 0)]
-    return [(order[: n // 2], order[n // 2 : n // 2 * 2]) for order in orders]
+    count, halves = int(source_N.max()) + 1, []
+    for _ in range(splits if count >= 4 else 0):
+        order = rng.permutation(count)
+        a, b = (np.flatnonzero(np.isin(source_N, part)) for part in (order[: count // 2], order[count // 2 : count // 2 * 2]))
+        n = min(len(a), len(b))
+        halves.append((rng.permutation(a)[:n], rng.permutation(b)[:n]))
+    return halves
 
 
 def _interval(value: float, resampled: np.ndarray, jackknife: bool) -> tuple[float, float]:

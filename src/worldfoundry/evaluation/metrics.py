@@ -21,7 +21,7 @@ import numpy as np
 from worldfoundry.core.config import stable_hash
 from worldfoundry.core.contracts import MetricResult, Tier
 from worldfoundry.core.errors import DataError
-from worldfoundry.evaluation.bootstrap import PEAK, ClipSums, decibels, interval, resampling_weights
+from worldfoundry.evaluation.bootstrap import PEAK, ClipSums, decibels, few_draws, interval, resampling_weights, source_indices
 from worldfoundry.evaluation.moving import DILATION, THRESHOLD, moving_mask
 from worldfoundry.evaluation.objects import BLOCK, PUSHER, VISIBLE, ColourObject, centroids
 
@@ -94,7 +94,8 @@ class FutureMetric:
         check_clips(reference, inputs["generated"], prefix_frames)
         sums = self.sums(reference, inputs["generated"], prefix_frames).clips()
         protocol = protocol_hash(self, reference_id(reference), prefix_frames, (prefix_frames, reference.shape[1]))
-        return result(self, sums, resampling_weights(len(reference), 1000, 0), protocol)
+        source_N = source_indices(None, len(reference))
+        return result(self, sums, source_N, resampling_weights(len(reference), 1000, 0), protocol)
 
 
 class Psnr(FutureMetric):
@@ -210,17 +211,19 @@ def ssim(reference_THWC: np.ndarray, generated_THWC: np.ndarray) -> np.ndarray:
     return ((2 * product + c1) * (2 * cov + c2) / ((squares + c1) * (var_sum + c2))).mean((1, 2, 3))
 
 
-def result(metric: VideoMetric, sums: ClipSums, weights_RN: np.ndarray, protocol: str, note: str = "") -> MetricResult:
-    """A row: value, interval, and what has to be said about them."""
-    low, high = interval(sums, weights_RN)
+def result(
+    metric: VideoMetric, sums: ClipSums, source_N: np.ndarray, weights_RG: np.ndarray, protocol: str, note: str = ""
+) -> MetricResult:
+    """A row: value, interval over the sources of the clips, and what has to be said about them."""
+    low, high = interval(sums.by_source(source_N), weights_RG)
     left_out = len(sums.count_N) - sums.n
     notes = [note] if note else []
     if sums.n == 0:
         notes.append("no clip has anything to score here")
     elif left_out:
         notes.append(f"{left_out} of {len(sums.count_N)} clips have nothing to score here")
-    if 0 < sums.n < 8:
-        notes.append("one clip: no interval" if sums.n == 1 else "fewer than 8 clips: the interval is too narrow")
+    if sums.n and (few := few_draws(source_N[sums.count_N > 0])):
+        notes.append(few)
     return MetricResult(
         name=metric.name,
         value=sums.value(),

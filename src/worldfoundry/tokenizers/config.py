@@ -62,6 +62,9 @@ class TokenizerConfig(Config):
     """Nominal picture side that `attn_resolutions` counts down from; it does not limit the input."""
     num_groups: Positive = 1
     """Groups of the image network's group normalisation (32 in all released ones); video normalises each frame whole."""
+    attention_window: Positive | None = None
+    """Latent frames, its own included, that the temporal attention of a frame sees; None = as many as the last published
+    generation was trained on (121 frames if continuous, 49 if discrete). Shorter clips give the published numbers."""
     unused_samplers: bool = False
     """Keep the sampler convolutions that Cosmos-0.1 checkpoints store but never run."""
     statistics_frames: Positive = 1
@@ -169,12 +172,19 @@ class TokenizerConfig(Config):
         )
 
     @property
+    def window(self) -> int:
+        """Latent frames that the temporal attention of a frame sees."""
+        trained_frames = 49 if self.levels else 121
+        return self.attention_window or self.spec.latent_frames(trained_frames)
+
+    @property
     def codebook_size(self) -> int:
         """Number of codes; 0 if continuous."""
         return prod(self.levels) if self.levels else 0
 
 
 _LEVELS_64K = (8, 8, 8, 5, 5, 5)
+_LEVELS_1K = (8, 5, 5, 5)
 
 
 def _video(spatial: int, temporal: int, **fields: object) -> TokenizerConfig:
@@ -190,9 +200,17 @@ def _discrete(z_channels: int) -> dict[str, object]:
     return {"z_channels": z_channels, "latent_channels": len(_LEVELS_64K), "levels": _LEVELS_64K}
 
 
+_NANO_DISCRETE = {
+    "channels": 24,
+    "channels_mult": (2, 3, 3),
+    "num_res_blocks": 1,
+    "latent_channels": len(_LEVELS_1K),
+    "levels": _LEVELS_1K,
+}
 _DEBUG = {"channels": 32, "channels_mult": (1, 2), "num_res_blocks": 1}
 
-# Every published tokenizer by its official name, and the debug sizes that tests and laptop trainings use.
+# Every published tokenizer by its official name, the nano sizes that ship with weights, and the debug sizes that tests and
+# laptop trainings use.
 # z_channels of the discrete Cosmos-0.1 video tokenizers is the default of their code; no config of theirs was seen.
 # A Cosmos-0.1 CV4x8x8 may come with a decoder of two levels: conversion recognises it by its weights.
 NAMED: dict[str, TokenizerConfig] = {
@@ -216,13 +234,15 @@ NAMED: dict[str, TokenizerConfig] = {
     "Cosmos-Tokenize1-CV8x8x8-720p": _video(8, 8, statistics_frames=16),
     "Cosmos-Tokenize1-DV4x8x8-360p": _video(8, 4, patch_size=2, **_discrete(256)),
     "Cosmos-Tokenize1-DV8x16x16-720p": _video(16, 8, **_discrete(16)),
+    "nano-cv8x8x8": _video(8, 8, channels=24),
+    "nano-dv8x16x16": _video(16, 8, **_NANO_DISCRETE),
     "debug": _video(8, 4, channels=8, channels_mult=(1, 2), num_res_blocks=1, z_channels=8, latent_channels=4),
     "debug-cv4x4x4": _video(4, 4, **{**_DEBUG, "channels": 64, "channels_mult": (1,)}, latent_channels=12),
     "debug-cv4x8x8": _video(8, 4, **_DEBUG, z_channels=32, latent_channels=32),
     "debug-cv8x8x8": _video(8, 8, **{**_DEBUG, "channels_mult": (1, 2, 2)}),
-    "debug-dv4x8x8": _video(8, 4, **_DEBUG, z_channels=32, latent_channels=4, levels=(8, 5, 5, 5)),
+    "debug-dv4x8x8": _video(8, 4, **_DEBUG, z_channels=32, latent_channels=4, levels=_LEVELS_1K),
     "debug-ci8x8": _image(8, **_DEBUG, num_groups=8),
-    "debug-di8x8": _image(8, **_DEBUG, num_groups=8, latent_channels=4, levels=(8, 5, 5, 5)),
+    "debug-di8x8": _image(8, **_DEBUG, num_groups=8, latent_channels=4, levels=_LEVELS_1K),
 }
 
 
