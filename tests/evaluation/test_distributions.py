@@ -105,7 +105,9 @@ def test_the_floor_is_what_true_halves_score():
     floors = [metric.floor(rng.standard_normal((40, 1, 6)), np.arange(40), seed) for seed in range(3)]
     assert all(floor > 0 for floor in floors)
     far = rng.standard_normal((40, 1, 6)) + 3
-    assert metric.estimate(rng.standard_normal((40, 1, 6)), far, np.arange(40), resampling_weights(40, 100, 0)).value > 10 * max(floors)
+    assert metric.estimate(
+        rng.standard_normal((40, 1, 6)), far, np.arange(40), resampling_weights(40, 100, 0)
+    ).value > 10 * max(floors)
     assert np.isnan(metric.floor(rng.standard_normal((3, 1, 6)), np.arange(3), 0))
     frechet = FrechetDistance(toy()).floor(rng.standard_normal((40, 1, 6)), np.arange(40), 0)
     assert frechet > 0.1  # 20 against 20 clips in 6 dimensions: the bias alone

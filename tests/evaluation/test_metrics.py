@@ -7,8 +7,9 @@ import pytest
 
 from worldfoundry.core.errors import DataError
 from worldfoundry.evaluation.check import moving_squares
-from worldfoundry.evaluation.metrics import METRICS, CentroidError, ssim
+from worldfoundry.evaluation.metrics import METRICS, CentroidError
 from worldfoundry.evaluation.objects import BLOCK, PUSHER
+from worldfoundry.evaluation.ssim import ssim
 
 RNG = np.random.default_rng(0)
 

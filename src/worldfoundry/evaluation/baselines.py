@@ -11,6 +11,7 @@ from worldfoundry.core.errors import DataError
 
 COPY_LAST = "copy last frame"
 BACKGROUND = "background control (oracle)"
+NEAREST = "nearest training clip"
 
 
 def copy_last_frame(reference: np.ndarray, prefix_frames: int) -> np.ndarray:

@@ -29,11 +29,23 @@ class EvaluateGenerationConfig(Config):
     reference: Path
     """Folder of the true videos; clips are matched by file name without the suffix."""
 
-    prefix_frames: int = Field(ge=1)
-    """How many first frames were given to the model; they are not scored."""
+    prefix_frames: int | None = Field(default=None, ge=1)
+    """How many first frames were given to the model; they are not scored. Default: 1, and every row says so."""
 
-    out: Path
+    out: Path = Path("evaluation")
     """Folder for results.json and report.html."""
+
+    also: dict[str, Path] = Field(default_factory=dict)
+    """More folders of generated clips, by name, e.g. --also shuffled runs/shuffled zero runs/zero."""
+
+    training: Path | None = None
+    """Folder of training clips: adds the future of the one with the nearest prefix as a baseline."""
+
+    baseline: str = "copy last frame"
+    """The candidate that the others are paired with."""
+
+    unpaired: bool = False
+    """Compare the folders as sets, for clips that have no partner of the same name: set distances only."""
 
     metrics: tuple[str, ...] | None = None
     """Names of the metrics, e.g. psnr ssim LPIPS-like[hed-vgg16]. Default: all that need no download or are in the cache."""

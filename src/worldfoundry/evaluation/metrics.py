@@ -21,12 +21,12 @@ import numpy as np
 from worldfoundry.core.config import stable_hash
 from worldfoundry.core.contracts import MetricResult, Tier
 from worldfoundry.core.errors import DataError
-from worldfoundry.evaluation.bootstrap import PEAK, ClipSums, decibels, few_draws, interval, resampling_weights, source_indices
+from worldfoundry.evaluation.bootstrap import ClipSums, decibels, few_draws, interval, resampling_weights, source_indices
 from worldfoundry.evaluation.moving import DILATION, THRESHOLD, moving_mask
 from worldfoundry.evaluation.objects import BLOCK, PUSHER, VISIBLE, ColourObject, centroids
+from worldfoundry.evaluation.ssim import SSIM_WINDOW, check_ssim_size, ssim_of, window_sums
 
 Better = Literal["higher", "lower"]
-SSIM_WINDOW = 7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,8 +144,17 @@ class Ssim(FutureMetric):
         return {"window": SSIM_WINDOW, "kernel": "uniform", "covariance": "sample", "k1": 0.01, "k2": 0.03}
 
     def sums(self, reference: np.ndarray, generated: np.ndarray, prefix_frames: int) -> FrameSums:
-        values_NF = np.stack([ssim(a, b) for a, b in _futures(reference, generated, prefix_frames)])
-        return FrameSums(total_NF=values_NF, count_NF=np.ones_like(values_NF), decibel=False)
+        return self.all_sums(reference, {"": generated}, prefix_frames)[""]
+
+    def all_sums(self, reference: np.ndarray, candidates: Mapping[str, np.ndarray], prefix_frames: int) -> dict[str, FrameSums]:
+        """The windows of the true frames are summed once for all candidates."""
+        check_ssim_size(reference)
+        values = {name: np.empty((len(reference), reference.shape[1] - prefix_frames)) for name in candidates}
+        for i, clip in enumerate(reference):
+            true = window_sums(clip[prefix_frames:])
+            for name, clips in candidates.items():
+                values[name][i] = ssim_of(true, clips[i, prefix_frames:])
+        return {n: FrameSums(total_NF=v_NF, count_NF=np.ones_like(v_NF), decibel=False) for n, v_NF in values.items()}
 
 
 class CentroidError(FutureMetric):
@@ -191,24 +200,6 @@ METRICS: dict[str, VideoMetric] = {
         CentroidError(BLOCK, moved_px=3.0),
     )
 }
-
-
-def ssim(reference_THWC: np.ndarray, generated_THWC: np.ndarray) -> np.ndarray:
-    """Structural similarity of each frame pair, float64 (T,). Raises DataError for frames smaller than the 7x7 window."""
-    if min(reference_THWC.shape[1:3]) < SSIM_WINDOW:
-        raise DataError(
-            f"SSIM needs frames of at least {SSIM_WINDOW}x{SSIM_WINDOW} pixels, got {reference_THWC.shape[1:3]}.",
-            "Leave SSIM out, or score larger frames.",
-        )
-    x, y = reference_THWC.astype(np.int32), generated_THWC.astype(np.int32)
-    sum_x, sum_y, sum_xx, sum_yy, sum_xy = (_window_sum(v) for v in (x, y, x * x, y * y, x * y))
-    # Integers until here: n Σxy - Σx Σy = n (n - 1) covariance is exact, where float32 would cancel.
-    n = SSIM_WINDOW**2
-    var_sum = (n * (sum_xx + sum_yy) - sum_x * sum_x - sum_y * sum_y) / (n * (n - 1))
-    cov = (n * sum_xy - sum_x * sum_y) / (n * (n - 1))
-    product, squares = sum_x * sum_y / n**2, (sum_x * sum_x + sum_y * sum_y) / n**2
-    c1, c2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
-    return ((2 * product + c1) * (2 * cov + c2) / ((squares + c1) * (var_sum + c2))).mean((1, 2, 3))
 
 
 def result(
@@ -284,10 +275,3 @@ def _futures(reference: np.ndarray, generated: np.ndarray, prefix_frames: int) -
 def _squared_error(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Exact for uint8 inputs; float64 so that sums stay exact too."""
     return np.square(a.astype(np.int32) - b.astype(np.int32)).astype(np.float64)
-
-
-def _window_sum(x_THWC: np.ndarray) -> np.ndarray:
-    """int32 sums over the 7x7 windows inside the picture, one axis at a time (at most 49 * 255² < 2**31)."""
-    rows, columns = x_THWC.shape[1] - SSIM_WINDOW + 1, x_THWC.shape[2] - SSIM_WINDOW + 1
-    x_THWC = sum(x_THWC[:, i : i + rows] for i in range(1, SSIM_WINDOW)) + x_THWC[:, :rows]
-    return sum(x_THWC[:, :, i : i + columns] for i in range(1, SSIM_WINDOW)) + x_THWC[:, :, :columns]
