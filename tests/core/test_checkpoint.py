@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from worldfoundry.core import registry
-from worldfoundry.core.checkpoint import FORMAT, fill, load_component, read_config, read_weights, save_component
+from worldfoundry.core.checkpoint import FORMAT, fill, load_component, read_config, read_weights, save_component, weightless
 from worldfoundry.core.config import Config
 from worldfoundry.core.errors import CheckpointError, UsageError
 
@@ -67,6 +67,19 @@ def test_round_trip_is_exact_and_ready_for_use(folder):
     assert {p.name for p in folder.iterdir()} == {"config.json", "model.safetensors", "README.md", "provenance.json"}
 
 
+def test_tied_weights_stay_tied(folder):
+    loaded = load_component(folder)
+    assert loaded.first.weight is loaded.second.weight
+
+
+def test_a_buffer_that_only_the_constructor_knows_is_not_left_empty():
+    with weightless():
+        net = nn.Linear(2, 2)
+        net.register_buffer("scale", torch.ones(1), persistent=False)
+    with pytest.raises(ValueError, match="scale"):
+        fill(net, {"weight": torch.zeros(2, 2), "bias": torch.zeros(2)}, where="here")
+
+
 def test_dtype_none_keeps_the_stored_one(folder, tmp_path):
     half = save_component(tmp_path / "half", load_component(folder), kind="toy", provenance={}, dtype=torch.bfloat16)
     assert load_component(half).first.weight.dtype == torch.bfloat16
@@ -113,7 +126,9 @@ def test_weights_that_disagree_are_named(folder, change, words):
 
 
 def test_many_problems_are_counted(folder):
-    with pytest.raises(CheckpointError, match="and 2 more"):
+    with pytest.raises(
+        CheckpointError, match=r"\(6 missing, 1 unexpected of 6 tensors\).*and 3 more missing; unexpected extra0"
+    ):
         fill(load_component(folder), {f"extra{i}": torch.zeros(1) for i in range(1)}, where="here")
 
 

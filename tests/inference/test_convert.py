@@ -1,6 +1,8 @@
 """Layouts: every way there and back leaves the numbers untouched."""
 
 import json
+import re
+import subprocess
 
 import pytest
 import torch
@@ -13,7 +15,7 @@ from worldfoundry.diffusion.config import DiTConfig
 from worldfoundry.diffusion.dit import DiT
 from worldfoundry.inference.convert import convert, read_original
 from worldfoundry.tokenizers.build import build_tokenizer
-from worldfoundry.tokenizers.config import TokenizerConfig
+from worldfoundry.tokenizers.config import TokenizerConfig, named_config
 
 
 def tokenizer():
@@ -91,6 +93,99 @@ def test_encoder_and_decoder_jit(tmp_path):
         torch.jit.script(held).save(str(jit / f"{part}.jit"))
     again = convert(jit, tmp_path / "again", original_config=original / "original.json")
     assert equal(wf.load(again).state_dict(), component.state_dict())
+
+
+@pytest.mark.parametrize("route", ["model.pt", "autoencoder.jit", "encoder.jit"])
+@pytest.mark.parametrize("then", ["worldfoundry", "diffusers"])
+def test_latent_statistics_go_every_way_round(tmp_path, route, then):
+    component, std = tokenizer(), torch.rand(6, 16) + 0.5
+    component.set_statistics(torch.randn(6, 16), std)
+    ours = save_component(tmp_path / "ours", component, kind="tokenizer", provenance={})
+    original = convert(ours, tmp_path / "original", to="original")
+    assert [t.shape for t in torch.load(original / "mean_std.pt", weights_only=True)] == [(6, 16)] * 2
+    state = torch.load(original / "model.pt", weights_only=True)
+    if route != "model.pt":
+        (original / "model.pt").unlink()
+        parts = {"autoencoder": ("",)} if route == "autoencoder.jit" else {
+            "encoder": ("encoder.", "quant_conv."), "decoder": ("decoder.", "post_quant_conv."),
+        }  # fmt: skip
+        for part, prefixes in parts.items():
+            held = Holder({k: v for k, v in state.items() if k.startswith(prefixes)})
+            torch.jit.script(held).save(str(original / f"{part}.jit"))
+    again = wf.load(convert(original, tmp_path / "again", to=then, original_config=original / "original.json"))
+    assert equal(again.state_dict(), component.state_dict())
+    assert again.config.statistics_frames == 16
+    z = torch.randn(1, 6, 20, 2, 2)
+    assert torch.equal(again.normalize(z), component.normalize(z))
+
+
+def test_unmeasured_statistics_leave_no_file(tmp_path):
+    _, ours = saved(tmp_path, "tokenizer")
+    assert not (convert(ours, tmp_path / "original", to="original") / "mean_std.pt").exists()
+
+
+@pytest.mark.parametrize("content", [torch.zeros(6, 4), (torch.zeros(6, 4),), (torch.zeros(25), torch.zeros(25)), {"mean": 1}])
+def test_statistics_that_do_not_belong_are_refused(tmp_path, content):
+    _, ours = saved(tmp_path, "tokenizer")
+    original = convert(ours, tmp_path / "original", to="original")
+    torch.save(content, original / "mean_std.pt")
+    with pytest.raises(CheckpointError, match=r"mean_std\.pt' must hold a mean and a deviation for 6 channels"):
+        convert(original, tmp_path / "again", original_config=original / "original.json")
+
+
+@pytest.mark.parametrize("name", ["debug", "debug-di8x8", "debug-dv4x8x8", "debug-ci8x8"])
+def test_a_published_name_stands_for_the_constructors_arguments(tmp_path, name):
+    component = build_tokenizer(named_config(name).to_dict()).eval()
+    ours = save_component(tmp_path / "ours", component, kind="tokenizer", provenance={})
+    if name == "debug-ci8x8" or name == "debug-di8x8":
+        with pytest.raises(CheckpointError, match="32 groups"):  # no published image tokenizer has fewer
+            convert(ours, tmp_path / "any" / name, to="original")
+        return
+    original = convert(ours, tmp_path / "any" / name, to="original")
+    (original / "original.json").unlink()
+    (original / "config.json").write_text('{"architectures": []}')  # as some published folders have
+    assert equal(wf.load(convert(original, tmp_path / "a")).state_dict(), component.state_dict())
+    moved = original.rename(tmp_path / "mine")
+    with pytest.raises(UsageError, match=r"does not say how.*published name"):
+        convert(moved, tmp_path / "b")
+    assert equal(wf.load(convert(moved, tmp_path / "b", original_config=name)).state_dict(), component.state_dict())
+    with pytest.raises(UsageError, match=r"Unknown tokenizer 'debugg'.*'debug'"):
+        convert(moved, tmp_path / "c", original_config="debugg")
+
+
+def test_torchscript_that_never_opens_is_one_clear_line(tmp_path, monkeypatch):
+    (tmp_path / "encoder.jit").write_bytes(b"x")
+
+    def hang(command, **options):
+        raise subprocess.TimeoutExpired(command, options["timeout"])
+
+    monkeypatch.setattr(subprocess, "run", hang)
+    with pytest.raises(CheckpointError, match=r"encoder\.jit' took more than 600 s"):
+        read_original(tmp_path / "encoder.jit")
+
+
+def test_weights_that_the_config_does_not_describe_are_counted_and_named(tmp_path):
+    _, ours = saved(tmp_path, "tokenizer")
+    original = convert(ours, tmp_path / "original", to="original")
+    arguments = json.loads((original / "original.json").read_text())
+    (original / "original.json").write_text(json.dumps({**arguments, "channels": 8}))
+    with pytest.raises(CheckpointError) as error:
+        convert(original, tmp_path / "again", original_config=original / "original.json")
+    text = error.value.message
+    assert re.search(r"do not fit the config beside them \(\d+ of another shape of \d+ tensors\)", text)
+    assert re.search(r"decoder\.conv_in\.0\.conv3d\.weight is \[16, 6, 1, 3, 3\], config says \[32, 6, 1, 3, 3\]", text)
+    assert text.count("config says") == 3
+    theirs = convert(ours, tmp_path / "diffusers", to="diffusers")
+    config = json.loads((theirs / "config.json").read_text())
+    (theirs / "config.json").write_text(json.dumps({**config, "num_layers": 2}))
+    with pytest.raises(CheckpointError, match=r"\d+ missing of \d+ tensors\): missing .*; and \d+ more missing"):
+        wf.load(theirs)
+
+
+def test_a_training_state_is_no_state_dict(tmp_path):
+    torch.save({"optimizer": {"lr": 1.0}, "step": 3}, tmp_path / "state.pt")
+    with pytest.raises(CheckpointError, match=r"'optimizer', 'step' .2 in all. are none"):
+        read_original(tmp_path / "state.pt")
 
 
 def test_what_cannot_be_read(tmp_path):

@@ -14,8 +14,9 @@ from worldfoundry.cli.simulate import run
 from worldfoundry.core.errors import ConfigError, ResourceError, UsageError
 from worldfoundry.core.video_io import read_video
 from worldfoundry.simulation.config import PusherConfig
+from worldfoundry.simulation.executors import next_result
 from worldfoundry.simulation.pusher import run_episode
-from worldfoundry.simulation.simulate import next_result, simulate
+from worldfoundry.simulation.simulate import simulate
 
 pytestmark = pytest.mark.sim
 

@@ -8,8 +8,9 @@ from worldfoundry.diffusion.dit import DiT
 from worldfoundry.tokenizers.build import build_tokenizer
 from worldfoundry.tokenizers.config import named_config
 from worldfoundry.training.config import DiffusionLossConfig, TokenizerLossConfig
+from worldfoundry.training.losses.pixel import moving_pixels
 from worldfoundry.training.methods.diffusion import DiffusionMethod
-from worldfoundry.training.methods.tokenizer import TokenizerMethod, moving_pixels, to_float, to_uint8
+from worldfoundry.training.methods.tokenizer import TokenizerMethod, to_float, to_uint8
 
 
 def generator(seed=0):

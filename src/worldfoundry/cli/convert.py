@@ -17,8 +17,9 @@ class ConvertConfig(Config):
     """The folder to write."""
     to: Literal["worldfoundry", "diffusers", "original"] = "worldfoundry"
     """Layout to write."""
-    config: Path | None = None
-    """JSON with the original constructor's arguments, for sources in an original layout."""
+    config: str | None = None
+    """For sources in an original layout: a JSON file with the constructor's arguments, or the published name of a tokenizer
+    (not needed where the folder bears it)."""
 
 
 def run(config: ConvertConfig) -> int:

@@ -1,4 +1,4 @@
-"""`worldfoundry models`: other people's weights: which are known, which are here, and how to get them."""
+"""`worldfoundry models`: the shipped models, and other people's weights: which are known, which are here, how to get them."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,10 +7,11 @@ import tyro
 
 from worldfoundry.core.config import Config
 from worldfoundry.core.model_store import MODELS, get_model, is_fetched, model_folder
+from worldfoundry.core.shipped import shipped_models
 
 
 class ListConfig(Config):
-    """Show the models that WorldFoundry can use, whether each is in the cache, and where."""
+    """Show the models that come with the package, and other people's that it can use: whether each is here, and where."""
 
 
 class GetConfig(Config):
@@ -23,9 +24,11 @@ class GetConfig(Config):
 
 
 def run_list(config: ListConfig) -> int:
+    for name, model in shipped_models().items():
+        print(f"{name:<16}{model.kind}, {model.size_mb:g} MB, shipped\n{'':<16}in {model.folder}")
     for name, entry in MODELS.items():
         state = f"in {model_folder(name)}" if is_fetched(name) else f"not fetched: worldfoundry models get {name}"
-        print(f"{name:<12}{entry.description}; {entry.size_mb:g} MB, {entry.licence}\n{'':<12}{state}")
+        print(f"{name:<16}{entry.description}; {entry.size_mb:g} MB, {entry.licence}\n{'':<16}{state}")
     return 0
 
 

@@ -1,10 +1,12 @@
 """The checkpoint folder: `config.json`, `model.safetensors` (or shards with an index), `README.md`, `provenance.json`.
 
 A published folder never holds a pickle. Loading is strict: every tensor named by the network must be there with its
-shape, nothing may be left over, and nothing may be NaN.
+shape, nothing may be left over, and nothing may be NaN. Networks are built without memory and take the tensors as they are
+stored, so a large one is never initialised and never held twice.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 FORMAT = "worldfoundry/1"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+MAX_NAMED = 3
 
 
 def save_component(
@@ -82,7 +85,8 @@ def load_component(
     if expect is not None and kind != expect:
         raise CheckpointError(f"{str(folder)!r} holds a {kind!r}, but a {expect!r} is needed here.")
     state = read_weights(folder)
-    module = factory_for(kind)(fields)
+    with weightless():
+        module = factory_for(kind)(fields)
     fill(module, state, where=str(folder))
     # The widest dtype of the weights. Buffers do not count: a tokenizer keeps its statistics in float32 beside half weights.
     weights = {state[name].dtype for name, parameter in module.named_parameters() if parameter.is_floating_point()}
@@ -115,22 +119,69 @@ def read_config(folder: Path) -> dict[str, Any]:
     return fields
 
 
-def fill(module: "nn.Module", state: Mapping[str, "Tensor"], *, where: str) -> None:
-    """Strict load with an error that names what is missing, left over, of another shape, or not finite."""
+def weightless() -> "torch.device":
+    """As a `with` block: networks built in it hold shapes and no memory, until `fill` gives them tensors."""
     import torch
 
+    return torch.device("meta")
+
+
+def fill(module: "nn.Module", state: Mapping[str, "Tensor"], *, where: str) -> None:
+    """Strict load with an error that names what is missing, left over, of another shape, or not finite.
+
+    A module built in `weightless()` takes copies of the tensors as they are stored (buffers in its own dtype), so that nothing
+    is initialised only to be overwritten. Raises CheckpointError.
+    """
     want = module.state_dict()
-    problems = [f"missing {name}" for name in want if name not in state]
-    problems += [f"unexpected {name}" for name in state if name not in want]
-    for name in want.keys() & state.keys():
-        if want[name].shape != state[name].shape:
-            problems.append(f"{name} is {list(state[name].shape)}, config says {list(want[name].shape)}")
-        elif state[name].is_floating_point() and not torch.isfinite(state[name]).all():
-            problems.append(f"{name} holds NaN or infinity")
-    if problems:
-        shown = "; ".join(sorted(problems)[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
-        raise CheckpointError(f"Weights and config of {where!r} disagree: {shown}.")
-    module.load_state_dict(dict(state), strict=True)
+    check_fit({name: tensor.shape for name, tensor in want.items()}, state, what=f"Weights and config of {where!r} disagree")
+    if not any(tensor.is_meta for tensor in want.values()):
+        module.load_state_dict(dict(state), strict=True)
+        return
+    buffers = {name for name, _ in module.named_buffers()}
+    own = {name: state[name].to(want[name].dtype if name in buffers else state[name].dtype, copy=True) for name in want}
+    tied = [names for names in _names_by_parameter(module) if len(names) > 1]
+    module.load_state_dict(own, strict=True, assign=True)
+    for first, *others in tied:
+        for name in others:
+            owner, _, leaf = name.rpartition(".")
+            setattr(module.get_submodule(owner), leaf, module.get_parameter(first))
+    left = [name for name, tensor in [*module.named_parameters(), *module.named_buffers()] if tensor.is_meta]
+    if left:  # a buffer outside the state dict has only what the constructor puts there
+        raise ValueError(f"{type(module).__name__} keeps {left} out of its state dict: build it outside `weightless()`")
+
+
+def check_fit(want: Mapping[str, "torch.Size"], state: Mapping[str, "Tensor"], *, what: str, ignore: str = r"(?!)") -> None:
+    """Whether `state` has exactly these names and shapes (names that match `ignore` may be left over) and is finite.
+
+    Raises CheckpointError that begins with `what`, counts each sort of disagreement, and names up to three tensors of it.
+    """
+    import torch
+
+    unexpected = [name for name in state if name not in want and not re.fullmatch(ignore, name)]
+    both = sorted(want.keys() & state.keys())
+    shapes = [f"{n} is {list(state[n].shape)}, config says {list(want[n])}" for n in both if state[n].shape != want[n]]
+    broken = [n for n in both if state[n].is_floating_point() and not torch.isfinite(state[n]).all()]
+    sorts = {
+        "of another shape": shapes,
+        "missing": sorted(f"missing {name}" for name in want if name not in state),
+        "unexpected": sorted(f"unexpected {name}" for name in unexpected),
+        "not finite": [f"{name} holds NaN or infinity" for name in broken],
+    }
+    found = {sort: lines for sort, lines in sorts.items() if lines}
+    if found:
+        said = [
+            "; ".join(lines[:MAX_NAMED]) + (f"; and {len(lines) - MAX_NAMED} more {sort}" if len(lines) > MAX_NAMED else "")
+            for sort, lines in found.items()
+        ]
+        counts = ", ".join(f"{len(lines)} {sort}" for sort, lines in found.items())
+        raise CheckpointError(f"{what} ({counts} of {len(want)} tensors): {'; '.join(said)}.")
+
+
+def _names_by_parameter(module: "nn.Module") -> list[list[str]]:
+    groups: dict[int, list[str]] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        groups.setdefault(id(parameter), []).append(name)
+    return list(groups.values())
 
 
 def read_weights(folder: Path) -> dict[str, "Tensor"]:

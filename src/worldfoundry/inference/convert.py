@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 Layout = Literal["worldfoundry", "diffusers", "original"]
 JIT_NAMES = ("autoencoder.jit", "encoder.jit", "decoder.jit")
+ORIGINAL_NAMES = (*JIT_NAMES, "model.pt")
+MEAN_STD = "mean_std.pt"
+JIT_SECONDS = 600
 # What unpickling bytes that are no checkpoint has been seen to raise.
 UNREADABLE = (
     UnpicklingError,
@@ -41,11 +44,12 @@ save_file({name: tensor.contiguous().clone() for name, tensor in state.items()},
 """
 
 
-def convert(source: Path, target: Path, *, to: Layout = "worldfoundry", original_config: Path | None = None) -> Path:
+def convert(source: Path, target: Path, *, to: Layout = "worldfoundry", original_config: Path | str | None = None) -> Path:
     """Write `source` (a folder in any layout, or a `.pt` / `.jit` file) as a new folder `target` in layout `to`.
 
-    Original layouts do not hold the constructor's arguments, so `original_config` (a JSON file) must.
-    Raises CheckpointError for what a layout cannot express, UsageError for an existing target.
+    Original layouts do not hold the constructor's arguments, so `original_config` (a JSON file, or the name of a published
+    tokenizer) must, unless the folder bears the published name. Latent statistics in a `mean_std.pt` beside the weights come
+    along. Raises CheckpointError for what a layout cannot express, UsageError for an existing target.
     """
     component = read_any(Path(source), original_config)
     kind = component_kind(component)
@@ -55,31 +59,75 @@ def convert(source: Path, target: Path, *, to: Layout = "worldfoundry", original
     state, config = _express(component, kind, to)
     with atomic_folder(Path(target)) as temporary:
         _write(temporary, state, config, to)
+        if to == "original" and kind == "tokenizer":
+            _write_mean_std(temporary / MEAN_STD, component)
     return Path(target)
 
 
-def read_any(source: Path, original_config: Path | None = None) -> Any:
+def read_any(source: Path, original_config: Path | str | None = None) -> Any:
     """The component at `source`, whatever its layout."""
     if not source.exists():
         raise CheckpointError(f"There is no checkpoint {str(source)!r}.")
     if source.is_dir() and (source / "model_index.json").is_file():
         raise UsageError(f"{str(source)!r} is a world; convert its parts one by one.", "For example its `transformer` folder.")
-    if source.is_dir() and (source / "config.json").is_file() and original_config is None:
+    if original_config is None and source.is_dir() and _is_ours_or_diffusers(source):
         return load_part(source)
     state = read_original(source)
-    if original_config is None:
+    arguments = _constructor_arguments(source, original_config)
+    kind = guess_kind(state)
+    component = from_original(kind, state, arguments)
+    statistics = (source if source.is_dir() else source.parent) / MEAN_STD
+    if kind == "tokenizer" and statistics.is_file():
+        component.set_statistics(*read_mean_std(statistics, component.spec.channels))
+    return component
+
+
+def _is_ours_or_diffusers(folder: Path) -> bool:
+    """Published original folders may hold a config.json of another kind."""
+    if not (folder / "config.json").is_file():
+        return False
+    fields = read_fields(folder / "config.json")
+    return "_class_name" in fields or "format" in fields or not any((folder / name).is_file() for name in ORIGINAL_NAMES)
+
+
+def _constructor_arguments(source: Path, given: Path | str | None) -> Mapping[str, Any]:
+    """From a JSON file, or the name of a published tokenizer: the one given, else the folder's own."""
+    if given is not None and Path(given).is_file():
+        return read_fields(Path(given))
+    from worldfoundry.tokenizers.config import NAMED, named_config
+    from worldfoundry.tokenizers.original import config_to_original
+
+    if given is not None and Path(given).suffix == ".json":
+        return read_fields(Path(given))
+    folder = source if source.is_dir() else source.parent
+    if given is None and folder.resolve().name not in NAMED:
         raise UsageError(
             f"{str(source)!r} is in an original layout, which does not say how the network was constructed.",
-            "Give the constructor's arguments: --config original.json.",
+            "Give the constructor's arguments, --config original.json, or the published name, for example "
+            "--config Cosmos-Tokenize1-CV8x8x8-720p.",
         )
-    return from_original(guess_kind(state), state, read_fields(original_config))
+    return config_to_original(named_config(str(given or folder.resolve().name)))
+
+
+def read_mean_std(file: Path, channels: int) -> "tuple[Tensor, Tensor]":
+    """The pair of latent statistics [channels, latent frames] of a published `mean_std.pt`. Raises CheckpointError."""
+    loaded = _load_pt(file)
+    fits = isinstance(loaded, tuple | list) and len(loaded) == 2 and all(hasattr(part, "numel") for part in loaded)
+    if not fits or loaded[0].numel() != loaded[1].numel() or not loaded[0].numel() or loaded[0].numel() % channels:
+        shapes = (
+            [list(getattr(part, "shape", ())) for part in loaded] if isinstance(loaded, tuple | list) else type(loaded).__name__
+        )
+        raise CheckpointError(
+            f"{str(file)!r} must hold a mean and a deviation for {channels} channels, not {shapes}.",
+            "Take the mean_std.pt that belongs to this tokenizer.",
+        )
+    mean, std = (part.float().reshape(channels, -1) for part in loaded)
+    return mean, std
 
 
 def read_original(source: Path) -> dict[str, "Tensor"]:
     """The state dict of a `.pt` (read with weights_only) or of TorchScript files (read in another process)."""
-    import torch
-
-    files = [source] if source.is_file() else [source / name for name in (*JIT_NAMES, "model.pt") if (source / name).is_file()]
+    files = [source] if source.is_file() else [source / name for name in ORIGINAL_NAMES if (source / name).is_file()]
     if not files:
         raise CheckpointError(f"{str(source)!r} holds none of {', '.join(JIT_NAMES)}, model.pt or config.json.")
     state: dict[str, Tensor] = {}
@@ -87,18 +135,33 @@ def read_original(source: Path) -> dict[str, "Tensor"]:
         if file.suffix == ".jit":
             state |= _read_jit(file)
             continue
-        try:
-            loaded = torch.load(file, map_location="cpu", weights_only=True)
-        except UNREADABLE as error:
-            # Torch's own words would advise loading it unsafely.
-            raise CheckpointError(
-                f"{str(file)!r} cannot be read safely as torch weights.", "Copy or download it again."
-            ) from error
+        loaded = _load_pt(file)
         if not isinstance(loaded, Mapping):
             raise CheckpointError(f"{str(file)!r} must hold a state dict, not {type(loaded).__name__}.")
         nested = loaded.get("model")
         state |= nested if isinstance(nested, Mapping) else loaded
+    others = sorted(str(name) for name, value in state.items() if not hasattr(value, "numel") and not is_ignorable(name))
+    if others:
+        raise CheckpointError(
+            f"{str(source)!r} must hold tensors by name; {', '.join(map(repr, others[:3]))} ({len(others)} in all) are none.",
+            "Give the file of weights, not a training state.",
+        )
     return state
+
+
+def is_ignorable(name: Any) -> bool:
+    """What Transformer Engine leaves beside the weights."""
+    return str(name).endswith("_extra_state")
+
+
+def _load_pt(file: Path) -> Any:
+    import torch
+
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except UNREADABLE as error:
+        # Torch's own words would advise loading it unsafely.
+        raise CheckpointError(f"{str(file)!r} cannot be read safely as torch weights.", "Copy or download it again.") from error
 
 
 def _read_jit(file: Path) -> dict[str, "Tensor"]:
@@ -107,9 +170,14 @@ def _read_jit(file: Path) -> dict[str, "Tensor"]:
 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "state.safetensors"
-        done = subprocess.run(
-            [sys.executable, "-c", READ_JIT, str(file), str(out)], capture_output=True, text=True, timeout=600
-        )
+        command = [sys.executable, "-c", READ_JIT, str(file), str(out)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=JIT_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            raise CheckpointError(
+                f"{str(file)!r} took more than {JIT_SECONDS} s to open as TorchScript.",
+                "Copy it to a local disk and try again.",
+            ) from error
         if done.returncode or not out.exists():
             reason = (done.stderr.strip().splitlines() or ["no output"])[-1][:150]
             raise CheckpointError(f"{str(file)!r} cannot be read as TorchScript: {reason}")
@@ -158,3 +226,12 @@ def _write(folder: Path, state: Mapping[str, "Tensor"], config: Mapping[str, Any
         save_file(tensors, folder / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
     else:
         torch.save(tensors, folder / "model.pt")
+
+
+def _write_mean_std(file: Path, component: Any) -> None:
+    """Latent statistics as the original code reads them; nothing for a tokenizer that was never measured."""
+    import torch
+
+    mean, std = component.latent_mean.float().cpu(), component.latent_std.float().cpu()
+    if mean.any() or (std != 1).any():
+        torch.save((mean.clone(), std.clone()), file)

@@ -9,6 +9,7 @@ from worldfoundry.core.devices import pick_device, pick_dtype
 from worldfoundry.core.errors import CheckpointError, UsageError, did_you_mean
 from worldfoundry.core.files import read_fields
 from worldfoundry.core.registry import resolve
+from worldfoundry.core.shipped import model_place
 
 if TYPE_CHECKING:
     import torch
@@ -34,22 +35,30 @@ def load(
 ) -> Any:
     """Load a tokenizer, a network or a world; eval mode, no gradients, with `.config` and `.provenance`.
 
-    A folder with `model_index.json` gives a world, one with `config.json` (ours or diffusers' layout) the component it
-    names. `dtype=None` keeps the stored dtype; `device=None` keeps the CPU. Raises CheckpointError (exit code 2).
+    A name is that of a shipped model (`worldfoundry models list`). A folder with `model_index.json` gives a world, one with
+    `config.json` (ours or diffusers' layout) the component it names. `dtype=None` keeps the stored dtype; `device=None` keeps
+    the CPU. Raises CheckpointError (exit code 2).
     """
-    folder = Path(name_or_folder).expanduser()
-    if not folder.is_dir():
-        raise CheckpointError(
-            f"There is no checkpoint folder {str(name_or_folder)!r}.",
-            "Train one (`worldfoundry quickstart`, `worldfoundry train`), or convert a published one (`worldfoundry convert`).",
-        )
+    folder = model_place(name_or_folder)
     dtype = pick_dtype(dtype) if isinstance(dtype, str) else dtype
     device = pick_device(device) if isinstance(device, str) else device
     if (folder / "model_index.json").is_file():
         from worldfoundry.inference.world_folder import load_world
 
-        return load_world(folder, dtype=dtype, device=device)
+        world = load_world(folder, dtype=dtype, device=device)
+        check_same_latents(world.network.config.out_channels, world.tokenizer.spec.channels, folder)
+        return world
     return load_part(folder, dtype=dtype, device=device)
+
+
+def check_same_latents(network: int, tokenizer: int, folder: Path) -> None:
+    """Whether transformer and tokenizer of a world mean the same latents. Raises CheckpointError."""
+    if network != tokenizer:
+        raise CheckpointError(
+            f"The parts of the world {str(folder)!r} do not fit: its transformer predicts latents of {network!r} channels, its "
+            f"vae has {tokenizer!r}.",
+            "Put the tokenizer that the transformer was trained with into its `vae` folder.",
+        )
 
 
 def load_part(folder: Path, *, dtype: "torch.dtype | None" = None, device: "torch.device | None" = None) -> Any:

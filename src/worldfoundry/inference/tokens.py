@@ -1,29 +1,37 @@
-"""Files through a tokenizer and back: `NAME.safetensors` with latents or indices, and what is needed to undo padding.
+"""Clips through a tokenizer and back: shards of latents or indices, with what is needed to undo padding and to refuse misuse.
 
-Axis legend: B batch, C channels, T frames, H height, W width.
+The folder is a `data.latents.LatentCache`. Its identity says which tokenizer made the tensors (hashes of config and weights),
+in which dtype, with which codebook, and which text encoder; each clip's facts say its length, size, rate, source and caption.
+
+Axis legend: B batch, C channels, T frames, H height, W width, L text rows, D width of a text row.
 """
 
-import json
-from collections import Counter
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import Field
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
+from torch import Tensor
 
+from worldfoundry.conditioning.text import TextEncoder
 from worldfoundry.core.config import Config
 from worldfoundry.core.errors import DataError, MediaError, UsageError
-from worldfoundry.core.files import atomic_path, write_json
+from worldfoundry.core.files import sole_writer
 from worldfoundry.core.progress import progress, say
-from worldfoundry.core.video_io import IMAGE_SUFFIXES, VIDEO_SUFFIXES, read_media, write_video
+from worldfoundry.core.video_io import write_video
+from worldfoundry.data.latents import LatentCache
+from worldfoundry.inference.token_sources import Source, sources
 from worldfoundry.tokenizers.tokenizer import Tokenizer, pad_to_multiple
 
 STILL_FPS = 24.0
 
 
 class ClipFacts(Config):
-    """What a token file says of its clip."""
+    """What a shard says of one clip."""
 
     num_frames: int = Field(ge=1)
     """Frames before padding."""
@@ -34,109 +42,195 @@ class ClipFacts(Config):
     fps: float = Field(ge=0)
     """Frames per second; 0 for an image."""
     source: str = ""
-    """Name of the file it was made from."""
+    """Name of the file, or id of the source video, that it was made from."""
+    source_bytes: int = 0
+    """Size of that file or clip."""
+    caption: str = ""
+    """What is seen, if anyone said so."""
 
 
-def tokenize(source: Path, tokenizer: Tokenizer, out: Path, *, name: str) -> list[Path]:
-    """Encode a video, an image, or every one in a folder; writes OUT/NAME.safetensors and OUT/manifest.json.
+@dataclass(frozen=True, kw_only=True)
+class Tokenized:
+    """What `tokenize` did: clips encoded now, clips that were there already, and why others failed."""
 
-    Discrete tokenizers store `indices`, continuous ones raw `latents`. A file that cannot be read is named in the
-    manifest and skipped. Subfolders are kept. Raises UsageError if nothing could be encoded.
+    made: int
+    found: int
+    shards: int
+    failed: Mapping[str, str]
+
+
+def tokenizer_identity(tokenizer: Tokenizer) -> dict[str, str]:
+    """Short hashes of config and weights (all tensors by name, dtype, shape and bytes)."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tokenizer.state_dict().items())}
+    return {"config": tokenizer.config.hash(), "weights": hashlib.sha256(save(state)).hexdigest()[:16]}
+
+
+def token_identity(
+    tokenizer: Tokenizer, made_by: Mapping[str, str] | None = None, encoder: TextEncoder | None = None
+) -> dict[str, Any]:
+    """What decides the tensors of a token folder. `made_by` = `tokenizer_identity` before a cast to another dtype."""
+    spec = tokenizer.spec
+    text = encoder and {"encoder": encoder.name, "width": encoder.width, "padded_length": encoder.max_length}
+    return {
+        "content": "indices" if spec.discrete else "latents",
+        "tokenizer": dict(made_by or tokenizer_identity(tokenizer)),
+        "dtype": str(tokenizer.dtype).removeprefix("torch."),
+        "channels": spec.channels,
+        "compression": [spec.t, spec.h, spec.w],
+        "levels": list(spec.levels),
+        "text": text,
+    }
+
+
+def tokenize(
+    source: Path,
+    tokenizer: Tokenizer,
+    out: Path,
+    *,
+    made_by: Mapping[str, str] | None = None,
+    encoder: TextEncoder | None = None,
+    shard_mb: float = 64.0,
+) -> Tokenized:
+    """Encode a video, an image, every one in a folder, or a clip dataset into the shards of `out`; goes on where it stopped.
+
+    Entries hold `latents` (raw, [C, T, H, W]) or `indices` ([T, H, W], uint16 up to 65 536 codes, else int32), and with an
+    `encoder` `text` [rows of the caption, D], to be padded with zeros to the identity's `padded_length`. A file that cannot be
+    read is named in the manifest and skipped. Raises UsageError if nothing could be encoded, DataError if `out` was made with
+    other options or if a half-precision tokenizer overflows.
     """
-    files = _media_files(source)
-    written, failed, names = [], {}, _names(files, source)
-    with progress("tokenizing", len(files), "files") as bar:
-        for file in files:
-            try:
-                written.append(_encode_file(file, tokenizer, out / f"{names[file]}.safetensors"))
-            except MediaError as error:
-                failed[str(file)] = f"{error.code}: {error.message}"
-                say(f"skipped: {error.message}")
-            bar.advance(note=file.name)
-    if not written:
-        raise UsageError(
-            f"None of the {len(files)} files in {str(source)!r} could be encoded.", next(iter(failed.values()), "")
-        )
-    listed = [path.relative_to(out).as_posix() for path in written]
-    write_json(out / "manifest.json", {"tokenizer": name, "files": listed, "failed": failed})
+    clips, failed, found = sources(source), {}, 0
+    identity = token_identity(tokenizer, made_by, encoder)
+    with sole_writer(out), LatentCache(out, identity=identity, shard_mb=shard_mb) as cache:
+        with progress("tokenizing", len(clips), "clips") as bar:
+            for clip in clips:
+                if clip.key in cache:
+                    _check_same(cache, clip)
+                    found += 1
+                else:
+                    try:
+                        _encode(cache, clip, tokenizer, encoder)
+                    except MediaError as error:
+                        failed[clip.source] = f"{error.code}: {error.message}"
+                        say(f"skipped: {error.message}")
+                bar.advance(note=clip.key)
+        if not len(cache):
+            reason = next(iter(failed.values()), "")
+            raise UsageError(f"None of the {len(clips)} files in {str(source)!r} could be encoded.", reason)
+        cache.close()
+        cache.note(failed=failed)
+    made = len(clips) - found - len(failed)
+    return Tokenized(made=made, found=found, shards=len(list(out.glob("[0-9]*.safetensors"))), failed=failed)
+
+
+def detokenize(
+    source: Path, tokenizer: Tokenizer, out: Path, *, made_by: Mapping[str, str] | None = None, force: bool = False
+) -> list[Path]:
+    """The inverse: every clip of a token folder (or of one of its shards) becomes OUT/KEY.mp4.
+
+    Raises DataError for anything but a token folder, for other content, codebook or shape of latents than this tokenizer's, and
+    (unless `force`) for latents of another tokenizer.
+    """
+    if not source.exists():
+        raise UsageError(f"{str(source)!r} does not exist.")
+    if source.is_file() and source.suffix != ".safetensors":
+        raise DataError(f"{str(source)!r} is no shard of latents.", "Give a folder written by `worldfoundry tokenize`.")
+    cache = LatentCache.open(source if source.is_dir() else source.parent)
+    check_decodable(cache.identity, token_identity(tokenizer, made_by), str(source), force=force)
+    keys = cache.keys() if source.is_dir() else cache.shard_keys(source.name)
+    if not keys:
+        raise DataError(f"{str(source)!r} holds no clip.", "Run `worldfoundry tokenize` to its end.")
+    written = []
+    with progress("decoding", len(keys), "clips") as bar:
+        for key in keys:
+            written.append(_decode(cache, key, tokenizer, out / f"{key}.mp4"))
+            bar.advance(note=key)
     return written
 
 
-def detokenize(source: Path, tokenizer: Tokenizer, out: Path) -> list[Path]:
-    """The inverse: every `.safetensors` file that `tokenize` wrote becomes OUT/NAME.mp4."""
-    files = sorted(source.rglob("*.safetensors")) if source.is_dir() else [source]
-    if not files or not files[0].is_file():
-        raise UsageError(f"{str(source)!r} holds no .safetensors files written by `worldfoundry tokenize`.")
-    names = _names(files, source)
-    with progress("decoding", len(files), "files") as bar:
-        for file in files:
-            _decode_file(file, tokenizer, out / f"{names[file]}.mp4")
-            bar.advance(note=file.name)
-    return [out / f"{names[file]}.mp4" for file in files]
+def check_decodable(stored: Mapping[str, Any], own: Mapping[str, Any], where: str, *, force: bool = False) -> None:
+    """Whether tensors of one identity mean something to a tokenizer of another. Raises DataError that says what differs."""
+    if stored.get("content") != own["content"]:
+        hint = "The windows of a training cannot be decoded." if stored.get("content") == "training windows" else ""
+        raise DataError(
+            f"{where!r} holds {stored.get('content')}, but this tokenizer decodes {own['content']}.",
+            hint or f"Give the {'discrete' if own['content'] == 'latents' else 'continuous'} tokenizer that made them.",
+        )
+    for name in ("levels", "channels", "compression"):
+        if stored.get(name) != own[name]:
+            raise DataError(
+                f"{where!r} was made with {name} {stored.get(name)!r}, but this tokenizer has {own[name]!r}.",
+                "Give the tokenizer that made it.",
+            )
+    if stored.get("tokenizer") != own["tokenizer"] and not force:
+        differs = [part for part in ("config", "weights") if stored["tokenizer"].get(part) != own["tokenizer"][part]]
+        raise DataError(
+            f"{where!r} was made by another tokenizer: its {' and '.join(differs)} differ.",
+            "Give the tokenizer that made it, or --force if this one shares its latent space.",
+        )
 
 
-def _names(files: list[Path], source: Path) -> dict[Path, str]:
-    """Where each file's result goes, without suffix: its place below `source`; namesakes keep their old suffix in it."""
-    plain = {file: file.relative_to(source if source.is_dir() else file.parent).with_suffix("") for file in files}
-    seen = Counter(plain.values())
-    return {file: f"{name}{file.suffix if seen[name] > 1 else ''}" for file, name in plain.items()}
-
-
-def _media_files(source: Path) -> list[Path]:
-    if not source.exists():
-        raise UsageError(f"{str(source)!r} does not exist.")
-    files = (
-        [source]
-        if source.is_file()
-        else sorted(p for p in source.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES)
-    )
-    if not files:
-        raise UsageError(f"{str(source)!r} holds no video or image.")
-    return files
+def _check_same(cache: LatentCache, clip: Source) -> None:
+    known = cache.facts(clip.key).get("source_bytes")
+    if known != clip.size:
+        raise DataError(
+            f"{str(cache.folder)!r} holds {clip.key!r} made from a file of {known!r} bytes; it has {clip.size!r} now.",
+            "Choose another folder for other clips, or remove this one.",
+        )
 
 
 @torch.inference_mode()
-def _encode_file(file: Path, tokenizer: Tokenizer, target: Path) -> Path:
-    clip = read_media(file)
-    x_BCTHW = torch.from_numpy(clip.frames)[None].movedim(-1, 1).float() / 127.5 - 1
+def _encode(cache: LatentCache, clip: Source, tokenizer: Tokenizer, encoder: TextEncoder | None) -> None:
+    frames, fps = clip.read()
+    x_BCTHW = torch.from_numpy(frames)[None].movedim(-1, 1).float() / 127.5 - 1
     x_BCTHW = pad_to_multiple(x_BCTHW.to(_device(tokenizer)), tokenizer.spec)
+    z_CTHW = _finite(tokenizer.encode(x_BCTHW), tokenizer, f"encoding {clip.key!r}")[0]
+    tensors = {"latents": z_CTHW}
     if tokenizer.spec.discrete:
-        tensors = {"indices": tokenizer.encode_indices(x_BCTHW)[0].int()}  # type: ignore[operator]
-    else:
-        tensors = {"latents": tokenizer.encode(x_BCTHW)[0]}
-    frames, height, width = clip.frames.shape[:3]
-    facts = ClipFacts(num_frames=frames, height=height, width=width, fps=clip.fps, source=file.name).to_dict()
-    with atomic_path(target) as temporary:
-        save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, temporary, metadata={"clip": json.dumps(facts)})
+        small = torch.uint16 if tokenizer.config.codebook_size <= 2**16 else torch.int32
+        tensors = {"indices": tokenizer.quantizer.codes_to_indices(z_CTHW[None])[0].to(small)}  # type: ignore[union-attr]
+    if encoder is not None:
+        rows = min(encoder.count_tokens(clip.caption), encoder.max_length)
+        tensors["text"] = encoder.encode([clip.caption])[0, :rows]
+    facts = ClipFacts(
+        num_frames=frames.shape[0],
+        height=frames.shape[1],
+        width=frames.shape[2],
+        fps=fps,
+        source=clip.source,
+        source_bytes=clip.size,
+        caption=clip.caption,
+    )
+    cache.put(clip.key, tensors, facts.to_dict())
+
+
+@torch.inference_mode()
+def _decode(cache: LatentCache, key: str, tokenizer: Tokenizer, target: Path) -> Path:
+    where = f"{cache.folder}: {key}"
+    facts = ClipFacts.from_dict(cache.facts(key), where=where)
+    name = "indices" if tokenizer.spec.discrete else "latents"
+    tensors = cache.get(key)
+    if name not in tensors:
+        raise DataError(f"{where!r} holds {', '.join(tensors)}, but this tokenizer decodes {name}.")
+    stored = tensors[name][None].to(_device(tokenizer))
+    if stored.is_floating_point() and not torch.isfinite(stored).all():
+        raise DataError(f"{where!r}: {name} hold NaN or infinity.", "Encode the clip again.")
+    x_BCTHW = tokenizer.decode_indices(stored.int()) if name == "indices" else tokenizer.decode(stored)  # type: ignore[operator]
+    x_BCTHW = _finite(x_BCTHW, tokenizer, f"decoding {key!r}")[:, :, : facts.num_frames, : facts.height, : facts.width]
+    write_video(target, to_frames(x_BCTHW)[0].numpy(), facts.fps or STILL_FPS)
     return target
 
 
-@torch.inference_mode()
-def _decode_file(file: Path, tokenizer: Tokenizer, target: Path) -> None:
-    tensors, facts = _read_tokens(file)
-    wanted = "indices" if tokenizer.spec.discrete else "latents"
-    if wanted not in tensors:
-        raise DataError(f"{str(file)!r} holds {', '.join(tensors)}, but this tokenizer decodes {wanted}.")
-    batch = tensors[wanted][None].to(_device(tokenizer))
-    x_BCTHW = tokenizer.decode_indices(batch) if wanted == "indices" else tokenizer.decode(batch)  # type: ignore[operator]
-    x_BCTHW = x_BCTHW[:, :, : facts.num_frames, : facts.height, : facts.width]
-    video = x_BCTHW[0].float().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8).movedim(0, -1).cpu().numpy()
-    write_video(target, video, facts.fps or STILL_FPS)
+def to_frames(x_BCTHW: Tensor) -> Tensor:
+    """Float video → uint8 [B, T, H, W, C] on the CPU."""
+    return x_BCTHW.float().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8).movedim(1, -1).cpu()
 
 
-def _read_tokens(file: Path) -> tuple[dict[str, torch.Tensor], ClipFacts]:
-    try:
-        with safe_open(str(file), "pt") as opened:
-            facts = json.loads((opened.metadata() or {}).get("clip", "null"))
-            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise DataError(f"{str(file)!r} is not a readable safetensors file: {error}.") from error
-    if facts is None:
-        raise DataError(f"{str(file)!r} was not written by `worldfoundry tokenize`: it does not say how long the clip is.")
-    broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
-    if broken:
-        raise DataError(f"{str(file)!r}: {', '.join(broken)} hold NaN or infinity.", "Encode the clip again.")
-    return tensors, ClipFacts.from_dict(facts, where=str(file))
+def _finite(x: Tensor, tokenizer: Tokenizer, doing: str) -> Tensor:
+    if not torch.isfinite(x).all():
+        dtype = str(tokenizer.dtype).removeprefix("torch.")
+        hint = "Use --dtype bfloat16 or float32." if dtype == "float16" else "The weights or the input are damaged."
+        raise DataError(f"NaN or infinity while {doing} in {dtype}.", hint)
+    return x
 
 
 def _device(tokenizer: Tokenizer) -> torch.device:

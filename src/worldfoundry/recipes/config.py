@@ -30,17 +30,30 @@ class WindowConfig(Config):
     """Factors on the action that make a left-right mirrored clip valid; setting it adds mirrored windows."""
 
 
+class ValidationConfig(Config):
+    """How a tokenizer is judged on held-out clips, while it trains and at the end."""
+
+    every_s: float = Field(default=120.0, gt=0)
+    """Seconds of training between validations (numbers in metrics.jsonl, pictures in OUT/previews)."""
+    windows: int = Field(default=16, ge=1)
+    """Held-out windows that a validation looks at; the one at the end takes four times as many."""
+    num_frames: int | None = Field(default=None, ge=1)
+    """Frames of those windows; None takes the training window's."""
+    preview_clips: int = Field(default=4, ge=0)
+    """Held-out clips shown in a preview, original above reconstruction; 0 writes none."""
+
+
 class TrainTokenizerConfig(Config):
-    """Train a video tokenizer on a folder that `worldfoundry curate` wrote."""
+    """Train or fine-tune a tokenizer on a folder that `worldfoundry curate` wrote."""
 
     data: Positional[Path]
     """A clip dataset."""
     out: Path
     """Folder of this run; the checkpoint is OUT/tokenizer. The same command resumes."""
     model: str = "debug-cv4x4x4"
-    """A named tokenizer (the official ones and the debug sizes)."""
+    """A named tokenizer: the official ones, the nano and the debug sizes; video or image, continuous or discrete."""
     init: Path | None = None
-    """A checkpoint folder to fine-tune, in place of `model`."""
+    """A checkpoint folder to fine-tune, ours or diffusers' AutoencoderKLCosmos, in place of `model`."""
     linear_start: bool = True
     """Begin as the best linear tokenizer where the network allows it, instead of at random."""
     batch_size: int = Field(default=4, ge=1)
@@ -49,8 +62,12 @@ class TrainTokenizerConfig(Config):
     """Mirror half of the batches left to right."""
     window: WindowConfig = WindowConfig()
     """How windows are cut."""
+    image_every: int = Field(default=0, ge=0)
+    """Every so many batches one of images (frames of the clips, taken as one-frame videos); 0 for none."""
     loss: TokenizerLossConfig = TokenizerLossConfig()
     """Terms of the loss."""
+    validation: ValidationConfig = ValidationConfig()
+    """What is measured on held-out clips."""
     loop: LoopConfig = LoopConfig(minutes=2.0, optim=OptimConfig(lr=1.5e-3, betas=(0.9, 0.95), warmup_steps=50))
     """The training loop."""
     device: str = "auto"

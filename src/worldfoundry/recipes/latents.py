@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from worldfoundry.conditioning.action import action_features
+from worldfoundry.core.devices import fast_bfloat16
 from worldfoundry.core.files import sole_writer
 from worldfoundry.core.progress import progress
 from worldfoundry.data.clips import ClipDataset, ClipRecord
 from worldfoundry.data.latents import LatentCache
+from worldfoundry.inference.tokens import tokenizer_identity
 from worldfoundry.recipes.config import WindowConfig
 from worldfoundry.recipes.train_tokenizer import encode
 from worldfoundry.recipes.windows import Window, iter_windows
@@ -41,6 +43,12 @@ class LatentSet:
         return columns
 
 
+def encode_dtype(tokenizer: Tokenizer) -> torch.dtype:
+    """What `train_tokenizer.encode` computes in on this tokenizer's device."""
+    device = next(iter(tokenizer.parameters())).device
+    return torch.bfloat16 if fast_bfloat16(device) else tokenizer.dtype
+
+
 def action_rms(actions_NFA: Tensor) -> Tensor:
     """Root mean square of every action number over windows and frames."""
     return actions_NFA.square().mean(dim=(0, 1)).sqrt()
@@ -49,17 +57,29 @@ def action_rms(actions_NFA: Tensor) -> Tensor:
 def encode_windows(
     dataset: ClipDataset, records: list[ClipRecord], window: WindowConfig, tokenizer: Tokenizer, folder: Path, identity: str
 ) -> LatentSet:
-    """Encode the windows of `records`, one cache entry per clip; entries that `folder` already holds are not made again."""
+    """Encode the windows of `records`, one cache entry per clip; entries that `folder` already holds are not made again.
+
+    `identity` names the data and the windows; the tokenizer and the dtype that it computes in are added here. Raises DataError
+    if `folder` holds latents of anything else.
+    """
     captions = sorted({record.caption for record in records})
     entries = []
+    made_of = {
+        "content": "training windows",
+        "windows": identity,
+        "tokenizer": tokenizer_identity(tokenizer),
+        "dtype": str(encode_dtype(tokenizer)).removeprefix("torch."),
+        "stored": "normalised float16",
+    }
     with (
         sole_writer(folder),
-        LatentCache(folder, identity=identity) as cache,
+        LatentCache(folder, identity=made_of) as cache,
         progress("encoding clips", len(records), "clips") as bar,
     ):
         for record in records:
             if record.key not in cache:
-                cache.put(record.key, _encode_clip(dataset, record, window, tokenizer))
+                entry = _encode_clip(dataset, record, window, tokenizer)
+                cache.put(record.key, entry, {"windows": len(entry["latents"]), "caption": record.caption})
             entries.append(cache.get(record.key))
             bar.advance()
     number = {caption: i for i, caption in enumerate(captions)}

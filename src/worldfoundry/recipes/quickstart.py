@@ -27,8 +27,9 @@ from worldfoundry.guardrails.runner import Guardrails
 from worldfoundry.inference.config import Request, SchedulerConfig
 from worldfoundry.inference.world import DiffusionWorld
 from worldfoundry.recipes.config import QuickstartConfig, TrainDiffusionConfig, TrainTokenizerConfig, WindowConfig
+from worldfoundry.recipes.tokenizer_validation import reconstruct
 from worldfoundry.recipes.train_diffusion import DiffusionRun, train_diffusion
-from worldfoundry.recipes.train_tokenizer import TokenizerRun, reconstruct, train_tokenizer
+from worldfoundry.recipes.train_tokenizer import TokenizerRun, train_tokenizer
 from worldfoundry.recipes.windows import Window, iter_windows, spread_windows
 from worldfoundry.training.config import DiffusionLossConfig, LoopConfig, OptimConfig
 

@@ -46,7 +46,10 @@ class SimulateConfig(Config):
     """H.264 quality: smaller is better and larger on disk; 18 looks clean, 28 is visibly lossy."""
 
     workers: int = Field(default=1, ge=1, le=256)
-    """Processes. Changes the speed, never the pictures."""
+    """Processes, or Ray actors. Changes the speed, never the pictures."""
+
+    executor: Literal["process", "ray"] = "process"
+    """What the workers are. `ray`: actors of the Ray that runs here or that RAY_ADDRESS names, else of one of its own."""
 
 
 class PusherConfig(SimulateConfig):
@@ -127,6 +130,9 @@ class CameraConfig(SceneConfig):
     places: tuple[str, ...] = PLACES
     """Which places, in turn: room, outdoors."""
 
+    masks: bool = True
+    """Write the id of the object at every pixel."""
+
     depth: bool = True
     """Write metric depth."""
 
@@ -144,3 +150,9 @@ class DrivingConfig(SceneConfig):
 
     frames: int = Field(default=40, ge=2, le=10_000)
     """Frames of each episode and camera, at 10 frames per second."""
+
+    masks: bool = True
+    """Write the id of the road user at every pixel."""
+
+    depth: bool = True
+    """Write metric depth."""

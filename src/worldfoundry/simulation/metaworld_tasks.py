@@ -129,7 +129,8 @@ def make_task(name: str, seed: int) -> tuple[Any, Any, np.ndarray]:
 
     env = ALL_V3_ENVIRONMENTS[f"{name}-v3"]()
     env._freeze_rand_vec, env._set_task_called = False, True
-    env._partially_observable = False  # else the goal is zero and a dozen scripts fail
+    env._partially_observable = False  # else the goal is zero and a dozen scripts fail …
+    vars(env).pop("sawyer_observation_space", None)  # … and so it is if step() clips to the bounds cached before
     env.seed(seed)
     observation, _ = env.reset()
     return env, ENV_POLICY_MAP[f"{name}-v3"](), observation

@@ -1,22 +1,16 @@
-"""Render a data set: episodes in one or several processes, a folder that can be continued and is never mixed."""
+"""Render a data set: a folder that can be continued and is never mixed. Who renders: `executors.py`."""
 
-import multiprocessing
-import os
-import queue
-import signal
-from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from worldfoundry import __version__
 from worldfoundry.core.devices import package_version
-from worldfoundry.core.errors import ResourceError, UsageError, WorldFoundryError
+from worldfoundry.core.errors import UsageError
 from worldfoundry.core.files import read_fields, sole_writer, write_json
 from worldfoundry.core.progress import progress, say
 from worldfoundry.simulation.config import SimulateConfig
-from worldfoundry.simulation.kind import Kind
+from worldfoundry.simulation.executors import check, kind_of, render_all
 from worldfoundry.simulation.render import load_mujoco
 
 DATASET = "dataset.json"
@@ -38,11 +32,12 @@ def simulate(config: SimulateConfig) -> SimulateSummary:
     """Render `config.episodes` episodes into `config.out` and describe the folder in dataset.json.
 
     An interrupted run is continued by the same options. Raises UsageError when the folder holds anything else or OpenGL is
-    missing, or another process is writing there, MissingExtraError without mujoco, ResourceError when the disk is full or a worker dies.
+    missing, or another process is writing there, MissingExtraError without mujoco or Ray, ResourceError when the disk is full or a worker dies.
     """
     load_mujoco()
     if config.out.exists() and not config.out.is_dir():
         raise UsageError(f"{str(config.out)!r} is a file.", "Choose a folder for --out.")
+    check(config)
     kind_of(config).prepare(config)  # what cannot be had is said before anything is written
     with sole_writer(config.out):
         return _simulate(config)
@@ -58,7 +53,7 @@ def _simulate(config: SimulateConfig) -> SimulateSummary:
         say(f"{out}: {kept} of {config.episodes} episodes are already there")
     renderers = set(read_fields(out / DATASET).get("renderers", []))
     with progress("simulate", total=len(todo), unit="episodes") as bar:
-        for name in _render_all(config, todo):
+        for name in render_all(config, todo):
             renderers.add(name)
             bar.advance(1)
     kind.finish(config)
@@ -74,15 +69,10 @@ def _simulate(config: SimulateConfig) -> SimulateSummary:
     )
 
 
-def kind_of(config: SimulateConfig) -> Kind:
-    """The functions that render this kind of world; its file is imported only when it is asked for."""
-    return import_module(f"worldfoundry.simulation.{config.kind}").KIND
-
-
 def describe(config: SimulateConfig) -> dict[str, Any]:
     """What dataset.json says about the folder, known before the first frame; equal for runs that may share a folder."""
     options = config.to_dict()
-    del options["out"], options["workers"]
+    del options["out"], options["workers"], options["executor"]
     flags = " ".join(as_flag(name, value) for name, value in options.items())
     return {
         "format": "worldfoundry.episodes/1",
@@ -127,63 +117,3 @@ def begin(out: Path, description: dict[str, Any]) -> None:
         )
     for leftover in out.glob(".episode_*"):  # half a file of a process that was killed
         leftover.unlink()
-
-
-def render_episodes(config: SimulateConfig, indices: list[int]) -> Iterator[str]:
-    """Render and write these episodes in this process; yields the renderer's name after each."""
-    with kind_of(config).open_episodes(config) as write:
-        for index in indices:
-            yield write(index)
-
-
-def _render_all(config: SimulateConfig, todo: list[int]) -> Iterator[str]:
-    """Render here, or in worker processes that each take every n-th episode; yields the renderer's name after each episode."""
-    if config.workers == 1 or len(todo) < 2:
-        yield from render_episodes(config, todo)
-        return
-    spawn = multiprocessing.get_context("spawn")  # an OpenGL context must not be forked
-    results = spawn.Queue()
-    shares = [todo[i :: config.workers] for i in range(min(config.workers, len(todo)))]
-    workers = [spawn.Process(target=_work, args=(config, share, results), daemon=True) for share in shares]
-    try:
-        for worker in workers:
-            worker.start()
-        for _ in todo:
-            yield next_result(results, workers)
-    finally:
-        # Files are whole or absent, so a worker may be stopped at any moment.
-        for worker in workers:
-            if worker.pid is not None:
-                worker.terminate()
-                worker.join()
-
-
-def _work(config: SimulateConfig, indices: list[int], results: Any) -> None:
-    """In a worker: render until done, or until the parent is gone. Ctrl-C is the parent's to handle."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ["LP_NUM_THREADS"] = "1"  # llvmpipe: one worker per core, one thread per worker
-    parent = multiprocessing.parent_process()
-    try:
-        for name in render_episodes(config, indices):
-            results.put(name)
-            if parent is not None and not parent.is_alive():
-                return
-    except WorldFoundryError as error:
-        results.put(error)
-
-
-def next_result(results: Any, workers: list[Any], patience_s: float = 1.0) -> str:
-    """What the next worker reports. Raises its error, or ResourceError if one has died."""
-    while True:
-        codes = [worker.exitcode for worker in workers]
-        try:
-            found = results.get(timeout=patience_s)
-        except queue.Empty:
-            if any(codes) or None not in codes:
-                raise ResourceError(
-                    "A rendering process died (out of memory, or killed).", "Run the same command again, with fewer --workers."
-                ) from None
-            continue
-        if isinstance(found, WorldFoundryError):
-            raise found
-        return found

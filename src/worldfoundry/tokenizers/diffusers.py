@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from worldfoundry.core.checkpoint import weightless
 from worldfoundry.core.errors import CheckpointError
 from worldfoundry.tokenizers.build import build_tokenizer
 from worldfoundry.tokenizers.config import TokenizerConfig
@@ -50,7 +51,8 @@ def from_diffusers(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) 
 
     Raises CheckpointError for a config outside the Cosmos family and for weights that do not fit it.
     """
-    module = build_tokenizer(_fields(config))
+    with weightless():
+        module = build_tokenizer(_fields(config))
     module = fill_renamed(module, _names(module), state_dict, layout="diffusers")
     mean, std = config.get("latents_mean"), config.get("latents_std")
     if mean is not None and std is not None:
@@ -72,7 +74,8 @@ def to_diffusers(module: Tokenizer) -> dict[str, Tensor]:
     _check_expressible(module.config)
     state, names = module.state_dict(), _names(module)
     if module.config.unused_samplers:
-        runs = build_tokenizer(module.config.replace(unused_samplers=False).to_dict()).state_dict()
+        with weightless():
+            runs = build_tokenizer(module.config.replace(unused_samplers=False).to_dict()).state_dict()
         names = {ours: theirs for ours, theirs in names.items() if ours in runs}
     return {theirs: state[ours] for ours, theirs in names.items()}
 

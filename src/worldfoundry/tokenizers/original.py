@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from worldfoundry.core.checkpoint import weightless
 from worldfoundry.core.errors import CheckpointError
 from worldfoundry.tokenizers.build import build_tokenizer
 from worldfoundry.tokenizers.config import TokenizerConfig
@@ -69,7 +70,8 @@ def from_original(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) -
     found = {int(match[1]) for match in (re.match(r"decoder\.up\.(\d+)\.", name) for name in state_dict) if match}
     if found and len(found) < len(fields["channels_mult"]):
         fields["decoder_channels_mult"] = fields["channels_mult"][: len(found)]
-    module = build_tokenizer(fields)
+    with weightless():
+        module = build_tokenizer(fields)
     _check_quantizer(state_dict, module.config)
     return fill_renamed(module, _names(module), state_dict, layout="original Cosmos", ignore=_CONSTANTS)
 

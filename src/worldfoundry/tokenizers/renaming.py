@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from worldfoundry.core.checkpoint import fill
-from worldfoundry.core.errors import CheckpointError
-from worldfoundry.tokenizers.tokenizer import Tokenizer
+from worldfoundry.core.checkpoint import check_fit, fill
+from worldfoundry.tokenizers.tokenizer import STATISTICS, Tokenizer
 
 Rules = Sequence[tuple[str, str]]
 
@@ -28,20 +27,14 @@ def fill_renamed(
 ) -> Tokenizer:
     """Fill `module` from `foreign`, where `names` maps our names to theirs; eval mode, no gradients, the stored dtype.
 
-    Tensors that match `ignore` may be left over. Raises CheckpointError that names what is missing, left over, misshapen.
+    `module` may be built in `core.checkpoint.weightless()`; its statistics become 0 and 1. Tensors that match `ignore` may be
+    left over. Raises CheckpointError that names what is missing, left over, misshapen, or not finite.
     """
     ours = module.state_dict()
-    problems = [f"missing {theirs}" for theirs in names.values() if theirs not in foreign]
-    leftover = foreign.keys() - set(names.values())
-    problems += [f"unexpected {theirs}" for theirs in leftover if not re.fullmatch(ignore, theirs)]
-    for name, theirs in names.items():
-        if theirs in foreign and foreign[theirs].shape != ours[name].shape:
-            problems.append(f"{theirs} is {list(foreign[theirs].shape)}, config says {list(ours[name].shape)}")
-    if problems:
-        shown = "; ".join(sorted(problems)[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
-        raise CheckpointError(f"These {layout} weights do not fit the config beside them: {shown}.")
+    wanted = {theirs: ours[name].shape for name, theirs in names.items()}
+    check_fit(wanted, foreign, what=f"These {layout} weights do not fit the config beside them", ignore=ignore)
     state = {name: foreign[theirs] for name, theirs in names.items()}
-    state |= {name: ours[name] for name in ours if name not in names}
-    fill(module, state, where=f"{layout} checkpoint")
+    mean, std = (torch.empty(ours[name].shape) for name in STATISTICS)
+    fill(module, state | dict(zip(STATISTICS, (mean.zero_(), std.fill_(1.0)), strict=True)), where=f"{layout} checkpoint")
     dtype = next((foreign[theirs].dtype for theirs in names.values()), torch.float32)
     return module.to(dtype).eval().requires_grad_(False)

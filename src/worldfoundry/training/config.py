@@ -1,5 +1,6 @@
 """The options of the training loop and of the methods. Each sentence under a field is its `--help`."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -61,8 +62,28 @@ class LoopConfig(Config):
         return self
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class TermConfig(Config):
+    """A term of the loss: how much it counts, and from when on. With weight 0 it costs nothing."""
+
+    weight: float = Field(default=0.0, ge=0)
+    """Weight of the term; 0 leaves it out."""
+    start: Share = 0.0
+    """Share of the budget after which the term sets in."""
+    ramp: Share = 0.0
+    """Share of the budget over which it then grows from nothing to its weight."""
+
+    def at(self, progress: float) -> float:
+        """The weight after this share of the budget."""
+        if progress < self.start:
+            return 0.0
+        return self.weight * min(1.0, (progress - self.start) / self.ramp) if self.ramp else self.weight
+
+
 class TokenizerLossConfig(Config):
-    """Weights of the terms."""
+    """The terms of the tokenizer's loss. The paper's schedule is pixels and perceptual first, flow and Gram later."""
 
     l1: float = Field(default=1.0, ge=0)
     """Weight of the mean absolute error (pixels in [-1, 1])."""
@@ -72,6 +93,14 @@ class TokenizerLossConfig(Config):
     """Extra weight of pixels that differ from the clip's median over time by more than `moving_threshold`."""
     moving_threshold: float = Field(default=0.15, gt=0)
     """Threshold for that, largest over the colour channels, in the [-1, 1] scale."""
+    perceptual: TermConfig = TermConfig()
+    """L1 between features of a VGG (Cosmos: weight 0.1)."""
+    gram: TermConfig = TermConfig()
+    """Squared differences of the features' Gram matrices over time and space (Cosmos: weight 0.062, from half of the run on)."""
+    perceptual_frames: int = Field(default=1, ge=1)
+    """Random frames per clip that the perceptual and Gram terms look at; a VGG costs as much as a small tokenizer."""
+    vgg: Path | None = None
+    """torchvision's VGG16 or VGG19 weights (a .pth or .safetensors file), in place of the packaged VGG16-like ones."""
 
 
 class DiffusionLossConfig(Config):

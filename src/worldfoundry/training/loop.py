@@ -24,8 +24,16 @@ from worldfoundry.core.files import atomic_path, read_fields, sole_writer, write
 from worldfoundry.core.progress import MetricsLog, progress, read_metrics, say
 from worldfoundry.training.config import LoopConfig, OptimConfig
 from worldfoundry.training.ema import EMA
-from worldfoundry.training.method import BatchStream, Method, decay_groups
-from worldfoundry.training.state import has_state, load_optimizer, load_state, optimizer_tensors, save_state
+from worldfoundry.training.method import BatchStream, Method, StagedMethod, StatefulMethod, decay_groups
+from worldfoundry.training.state import (
+    clean_leftovers,
+    has_state,
+    load_optimizer,
+    load_state,
+    optimizer_tensors,
+    save_state,
+    understood,
+)
 
 COMPILE_PAYS_AFTER_S = 100.0
 Callback = Callable[[int, EMA], Mapping[str, float]]
@@ -61,6 +69,8 @@ class Trainer:
         """One optimizer step; returns what is worth logging."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config.optim, self.step, self.progress())
+        if isinstance(self.method, StagedMethod):
+            self.method.begin_step(self.progress())
         output = self._forward(self.data.next_batch(), self.precision)
         output.loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.method.module.parameters(), self.config.optim.clip_grad_norm)
@@ -108,6 +118,7 @@ class Trainer:
         if not fast_bfloat16(self.device):
             return "float32"
         data, noise, dropout = self.data.state_dict(), self.generator.get_state(), torch.get_rng_state()
+        beside = self.method.state_tensors() if isinstance(self.method, StatefulMethod) else {}
         batch, times = self.data.next_batch(), {}
         for name in ("float32", "bfloat16"):
             for _ in range(2):
@@ -120,6 +131,8 @@ class Trainer:
         self.data.load_state_dict(data)
         self.generator.set_state(noise)
         torch.set_rng_state(dropout)
+        if isinstance(self.method, StatefulMethod):
+            self.method.load_state_tensors(beside)
         return min(times, key=lambda name: times[name])
 
     # -- state ------------------------------------------------------------------------------------------------------
@@ -132,6 +145,8 @@ class Trainer:
         tensors |= {"rng.noise": self.generator.get_state(), "rng.torch": torch.get_rng_state()}
         if self.device.type == "cuda":
             tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
+        if isinstance(self.method, StatefulMethod):
+            tensors |= {f"method.{k}": v for k, v in self.method.state_tensors().items()}
         facts = {
             "seconds": self.seconds,
             "loss": self.loss,
@@ -147,6 +162,11 @@ class Trainer:
         if found is None:
             return False
         tensors, facts = found
+        with understood(self.run):
+            self._restore(tensors, facts)
+        return True
+
+    def _restore(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
         self.method.module.load_state_dict(_strip(tensors, "model."))
         self.ema.average = {k: v.to(self.device) for k, v in _strip(tensors, "ema.").items()}
         load_optimizer(self.optimizer, tensors)
@@ -154,10 +174,11 @@ class Trainer:
         torch.set_rng_state(tensors["rng.torch"])
         if self.device.type == "cuda" and "rng.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)
+        if isinstance(self.method, StatefulMethod):
+            self.method.load_state_tensors(_strip(tensors, "method."))
         self.step, self.seconds, self.loss = facts["step"], facts["seconds"], facts["loss"]
         self.ema.n, self.precision = facts["ema_n"], facts["precision"]
         self.data.load_state_dict(facts["data"])
-        return True
 
 
 def train(
@@ -179,6 +200,7 @@ def train(
     """
     with sole_writer(run):
         claim(run, config, identity or {})
+        clean_leftovers(run)
         torch.manual_seed(config.seed)
         trainer = Trainer(method, data, config, run)
         if trainer.resume():

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,23 @@ class Method(Protocol):
     def compile(self) -> None:
         """Compile what pays; called once, before the first step."""
         ...
+
+
+@runtime_checkable
+class StagedMethod(Protocol):
+    """A method that also changes as the run goes on."""
+
+    def begin_step(self, progress: float) -> None:
+        """Called before each step with the share of the budget that is spent, 0 to 1."""
+        ...
+
+
+@runtime_checkable
+class StatefulMethod(Protocol):
+    """A method that trains something beside its module (a discriminator): its tensors belong to the resumable state."""
+
+    def state_tensors(self) -> dict[str, Tensor]: ...
+    def load_state_tensors(self, tensors: dict[str, Tensor]) -> None: ...
 
 
 class BatchStream(Protocol):

@@ -7,6 +7,8 @@ leaves `last` at the newest complete one.
 import json
 import os
 import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,28 @@ def load_state(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         ) from error
 
 
+@contextmanager
+def understood(run: Path) -> Iterator[None]:
+    """Turn a state that lacks something, or does not fit the run's network, into one CheckpointError."""
+    try:
+        yield
+    except (KeyError, TypeError, RuntimeError, ValueError) as error:
+        what = f"it lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
+        folder = (run / "checkpoints" / LAST).resolve()
+        raise CheckpointError(
+            f"The training state {str(folder)!r} is damaged: {what.rstrip('.:')}.", "Remove it to fall back, or start anew."
+        ) from error
+
+
+def clean_leftovers(run: Path) -> None:
+    """Remove the half-written states and links of processes that were killed. The caller is the folder's sole writer."""
+    for left in [*(run / "checkpoints").glob(".step_*"), *(run / "checkpoints").glob(f".{LAST}-*")]:
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
 def has_state(run: Path) -> bool:
     """Whether the run has saved anything."""
     return bool(_states(run))
@@ -76,7 +100,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     return {f"optim.{i}.{name}": torch.as_tensor(value) for i, values in state.items() for name, value in values.items()}
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """The inverse of `optimizer_tensors`."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():

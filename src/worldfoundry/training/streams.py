@@ -1,4 +1,7 @@
-"""Endless shuffled batches over rows that lie in memory (cached latents), with an exact, saveable position."""
+"""Endless batches with an exact, saveable position: shuffled rows that lie in memory (cached latents), and images among videos.
+
+Axis legend: B batch, T frames, H height, W width, C = 3 (RGB).
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,6 +10,7 @@ import torch
 from torch import Tensor
 
 from worldfoundry.core.errors import DataError
+from worldfoundry.training.method import BatchStream
 
 
 class TensorStream:
@@ -42,3 +46,32 @@ class TensorStream:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
             self._epoch, self._order = epoch, torch.randperm(self.num_rows, generator=generator)
         return int(self._order[position])
+
+
+class ImageTurns:
+    """Every `every`-th batch of clips becomes a batch of images: one-frame clips, `per_clip` random frames of each clip.
+
+    With as many images per clip as a clip has latent frames, both kinds of batch hold equally many latents.
+    """
+
+    def __init__(self, stream: BatchStream, *, every: int, per_clip: int, seed: int) -> None:
+        self.stream, self.every, self.per_clip, self.seed = stream, every, per_clip, seed
+        self.drawn = 0
+
+    def next_batch(self) -> dict[str, Tensor]:
+        """`video` [B, T, H, W, C], or in an image's turn [B per_clip, 1, H, W, C]."""
+        batch = self.stream.next_batch()
+        self.drawn += 1
+        if self.drawn % self.every:
+            return batch
+        video = batch["video"]
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.drawn)
+        chosen_BN = torch.rand(video.shape[:2], generator=generator).argsort(dim=1)[:, : self.per_clip]
+        return {"video": video[torch.arange(len(video))[:, None], chosen_BN].flatten(0, 1).unsqueeze(1)}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"drawn": self.drawn, "every": self.every, "stream": self.stream.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.drawn = state["drawn"]
+        self.stream.load_state_dict(state["stream"])
