@@ -29,7 +29,7 @@ class DecodesTheFuture(ContinuousTokenizer):
 
 class Rolls(ContinuousTokenizer):
     def encode(self, x_BCTHW):
-        return super().encode(x_BCTHW + torch.rand(()))
+        return super().encode(x_BCTHW * torch.rand(()))
 
 
 class Mixes(ContinuousTokenizer):

@@ -216,3 +216,41 @@ def test_padding_makes_any_clip_fit_and_keeps_what_was_there():
     assert torch.equal(padded[:, :, :6, :13, :17], x)
     assert torch.equal(padded[:, :, 6:, :13, :17], x[:, :, 5:].expand(-1, -1, 3, -1, -1))
     assert module(padded).shape == padded.shape
+
+
+# --- what users hand in ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5, 7])
+def test_any_size_is_padded_and_cropped_on_request(frames):
+    module, x = make("debug"), noise(1, 3, frames, 13, 22)
+    with pytest.raises(UsageError):
+        module.encode(x)
+    z = module.encode(x, strict=False)
+    assert torch.equal(z, module.encode(pad_to_multiple(x, module.spec)))
+    assert module.decode(z, size=(frames, 13, 22)).shape == x.shape
+
+
+@pytest.mark.parametrize("value", [1.5, -3.0, 255.0, float("nan"), float("inf")])
+def test_values_outside_the_range_are_refused(value):
+    module, x = make("debug"), noise(1, 3, 5, 16, 16)
+    x[0, 0, 2, 3, 4] = value
+    with pytest.raises(UsageError, match=r"takes video in \[-1, 1\]"):
+        module.encode(x)
+
+
+def test_overflow_in_half_precision_is_an_error():
+    module = make("debug").to(torch.float16)
+    with torch.no_grad():
+        module.from_latent.weight.fill_(6e4)
+    with pytest.raises(DataError, match=r"gave NaN or infinity in torch.float16.*float32"):
+        module.decode(torch.full((1, 4, 2, 2, 2), 100.0))
+
+
+@pytest.mark.parametrize("name", ["debug", "debug-ci8x8"])
+def test_kernels_stay_channels_last_through_casts_and_loading(name):
+    module = make(name)
+    module.load_state_dict(make(name).state_dict())
+    for moved in (module, module.to(torch.bfloat16)):
+        kernel = moved.encoder.conv_out.spatial.weight[:, :, 0] if name == "debug" else moved.encoder.conv_out.weight
+        assert kernel.is_contiguous(memory_format=torch.channels_last)

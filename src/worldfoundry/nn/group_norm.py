@@ -1,14 +1,15 @@
 """Normalisation of video frame by frame, so that statistics of later frames cannot reach earlier ones.
 
-Axis legend: B batch, C channels, T frames, H height, W width.
+Axis legend: B batch, T frames, H height, W width, C channels.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 class FrameNorm(nn.GroupNorm):
-    """Mean and variance over channels, height and width of each frame; scale and shift per channel.
+    """Mean and variance over height, width and channels of each frame; scale and shift per channel.
 
     This is group normalisation with one group (the paper says layer normalisation; the released networks do this).
     """
@@ -17,7 +18,12 @@ class FrameNorm(nn.GroupNorm):
         super().__init__(1, channels, eps=eps)
 
     def forward(self, input: Tensor) -> Tensor:
-        """[B, C, T, H, W] → the same shape."""
-        frames = input.transpose(1, 2)  # B T C H W
-        out = F.group_norm(frames.flatten(0, 1), 1, self.weight, self.bias, self.eps)
-        return out.unflatten(0, frames.shape[:2]).transpose(1, 2)
+        """[B, T, H, W, C] → the same shape."""
+        pictures_BCHW = input.flatten(0, 1).permute(0, 3, 1, 2)
+        out = F.group_norm(pictures_BCHW, 1, self.weight, self.bias, self.eps)
+        return out.permute(0, 2, 3, 1).unflatten(0, input.shape[:2])
+
+
+def norm_silu(norm: FrameNorm, x_BTHWC: Tensor) -> Tensor:
+    """silu(norm(x)); without gradients the normalised tensor is overwritten, which saves a pass through memory."""
+    return F.silu(norm(x_BTHWC), inplace=not torch.is_grad_enabled())

@@ -15,15 +15,21 @@ VIDEO_AXES = (4, 3, 2)
 IMAGE_AXES = (2, 3)
 
 
-def patchify_video(x_BCTHW: Tensor, patch_size: int) -> Tensor:
-    """Video [B, C, 1 + p·k, H, W] → bands [B, C·p³, 1 + k, H/p, W/p]; the first frame fills a temporal patch of its own."""
-    first = x_BCTHW[:, :, :1].expand(-1, -1, patch_size, -1, -1)
-    return _split(torch.cat((first, x_BCTHW[:, :, 1:]), dim=2), VIDEO_AXES, patch_size)
+def patchify_video(x_BCTHW: Tensor, patch_size: int, *, is_first: bool = True) -> Tensor:
+    """Video [B, C, 1 + p·k, H, W] → bands [B, C·p³, 1 + k, H/p, W/p]; the first frame fills a temporal patch of its own.
+
+    With `is_first=False` the video goes on from frames that were patchified before: p·k frames → k.
+    """
+    if is_first:
+        first = x_BCTHW[:, :, :1].expand(-1, -1, patch_size, -1, -1)
+        x_BCTHW = torch.cat((first, x_BCTHW[:, :, 1:]), dim=2)
+    return _split(x_BCTHW, VIDEO_AXES, patch_size)
 
 
-def unpatchify_video(x_BKTHW: Tensor, patch_size: int) -> Tensor:
+def unpatchify_video(x_BKTHW: Tensor, patch_size: int, *, is_first: bool = True) -> Tensor:
     """The inverse of `patchify_video`: drops the p − 1 repetitions of the first frame."""
-    return _merge(x_BKTHW, VIDEO_AXES, patch_size)[:, :, patch_size - 1 :]
+    frames = _merge(x_BKTHW, VIDEO_AXES, patch_size)
+    return frames[:, :, patch_size - 1 :] if is_first else frames
 
 
 def patchify_image(x_BCHW: Tensor, patch_size: int) -> Tensor:

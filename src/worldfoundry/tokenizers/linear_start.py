@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from worldfoundry.core.errors import UsageError
-from worldfoundry.nn.causal_conv import CausalConv3d, FactorizedConv3d
+from worldfoundry.nn.causal_conv import CausalTimeConv, FactorizedConv3d, FrameConv
 from worldfoundry.nn.haar import patchify_video
 from worldfoundry.tokenizers.config import TokenizerConfig
 from worldfoundry.tokenizers.tokenizer import Tokenizer
@@ -106,17 +106,17 @@ def _keep_deviation(norm: nn.GroupNorm, variance: Tensor) -> None:
 
 
 def _identity(conv: nn.Module) -> None:
-    assert isinstance(conv, CausalConv3d), "video tokenizers convolve causally"
+    assert isinstance(conv, FrameConv | CausalTimeConv), "video tokenizers convolve causally"
     _pointwise(conv, torch.eye(conv.out_channels, conv.in_channels), torch.zeros(conv.out_channels))
 
 
-def _pointwise(conv: CausalConv3d, weight_OI: Tensor, bias_O: Tensor) -> None:
+def _pointwise(conv: FrameConv | CausalTimeConv, weight_OI: Tensor, bias_O: Tensor) -> None:
     """Only the present frame's centre tap acts."""
     conv.weight.zero_()
     conv.weight[:, :, -1, conv.weight.shape[3] // 2, conv.weight.shape[4] // 2] = weight_OI
     _bias(conv).copy_(bias_O)
 
 
-def _bias(conv: CausalConv3d) -> Tensor:
+def _bias(conv: FrameConv | CausalTimeConv) -> Tensor:
     assert conv.bias is not None, "tokenizer convolutions have biases"
     return conv.bias

@@ -1,0 +1,49 @@
+"""What causal layers remember of earlier frames, so that a clip may come in chunks.
+
+A network that never looks ahead can be run chunk by chunk if every layer that looks back is given the last frames of its
+own input again. Layers ask a FrameCache for them; for the first chunk there are none, and the layer's own rule holds.
+
+Axis legend: B batch, T frames, H height, W width, C channels.
+"""
+
+from collections.abc import Hashable, Mapping
+from typing import Self
+
+import torch
+from torch import Tensor
+
+
+class FrameCache:
+    """Handed through one forward pass over one chunk. `FrameCache()` is a pass over a whole clip, which keeps nothing."""
+
+    def __init__(self, past: Mapping[Hashable, Tensor] | None = None, *, keep: bool = False) -> None:
+        self.past = past or {}
+        self.keep = keep
+        self.future: dict[Hashable, Tensor] = {}
+
+    @classmethod
+    def following(cls, before: "Self | None") -> Self:
+        """The cache for the chunk after `before` (None: the first one). `before` itself stays as it is."""
+        return cls(before.future if before is not None else None, keep=True)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this chunk begins the clip."""
+        return not self.past
+
+    def extend(self, layer: Hashable, x_BTHWC: Tensor, frames: int, *, first: int | None = None) -> Tensor:
+        """`x` with the `frames` before it in front; at the clip's start, with `first` (or `frames`) copies of its first frame."""
+        past = self.past.get(layer)
+        if past is None:
+            past = x_BTHWC[:, :1].expand(-1, frames if first is None else first, -1, -1, -1)
+        return self._remember(layer, torch.cat((past, x_BTHWC), dim=1), frames)
+
+    def join(self, layer: Hashable, x_BTHWC: Tensor, frames: int) -> Tensor:
+        """`x` with as many as there are of the `frames` before it in front."""
+        past = self.past.get(layer)
+        return self._remember(layer, x_BTHWC if past is None else torch.cat((past, x_BTHWC), dim=1), frames)
+
+    def _remember(self, layer: Hashable, x_BTHWC: Tensor, frames: int) -> Tensor:
+        if self.keep and frames:
+            self.future[layer] = x_BTHWC[:, -frames:].clone()  # a view would keep the whole chunk alive
+        return x_BTHWC
