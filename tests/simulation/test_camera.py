@@ -9,8 +9,9 @@ from worldfoundry.core.errors import ConfigError
 from worldfoundry.core.video_io import read_video
 from worldfoundry.data.realestate10k import read_realestate10k
 from worldfoundry.simulation.camera import build_episode
-from worldfoundry.simulation.camera_flights import CLEARANCE, draw_flight, smooth
-from worldfoundry.simulation.camera_places import PATTERNS, PLACES
+from worldfoundry.simulation.camera_captions import Seen, describe
+from worldfoundry.simulation.camera_flights import CLEARANCE, Flight, draw_flight, smooth
+from worldfoundry.simulation.camera_places import PATTERNS, PLACES, Place
 from worldfoundry.simulation.config import PLACES as OFFERED
 from worldfoundry.simulation.config import CameraConfig
 from worldfoundry.simulation.scene import Scene
@@ -47,6 +48,43 @@ def test_files_are_complete_and_of_equal_length(made):
         about = json.loads(stem.with_suffix(".json").read_text())
         np.testing.assert_allclose(track.pixel_intrinsics_T33(64, 80)[0], about["intrinsics"])
         assert about["renderer"] == summary.renderers[0]
+
+
+def test_masks_name_what_is_in_the_picture_and_captions_only_that(made):
+    config, _ = made
+    for i in range(2):
+        stem = config.out / f"episode_{i:06d}"
+        masks, about = np.load(f"{stem}.masks.npz")["masks"], json.loads(stem.with_suffix(".json").read_text())
+        assert masks.shape == (8, 64, 80)
+        shares = {thing["mask_id"]: (masks == thing["mask_id"]).mean(axis=(1, 2)).max() for thing in about["objects"]}
+        assert set(np.unique(masks)) <= {0, *shares}
+        nouns = {thing["noun"] for thing in about["objects"] if shares[thing["mask_id"]] > 0.006}
+        assert set(about["visible"]) <= nouns
+        depth = np.load(f"{stem}.depth.npz")["depth_m"]
+        assert np.isfinite(depth[masks > 0]).all()  # things are not sky
+        assert (stem.with_suffix(".txt")).read_text().strip() == about["caption"]
+
+
+def flight_of(style, position, look):
+    return Flight(style=style, position_T3=position, target_T3=position + look)
+
+
+def test_captions_tell_the_direction_that_the_camera_took():
+    place = Place(words="a hall", half=(3, 3), heights=(1, 2), focus=(0, 0, 1), light="in warm light")
+    seen = Seen(things={"red sofa": 1, "wooden chair": 2}, first="red sofa", last="red sofa")
+    s, zero = np.linspace(0, 1, 20)[:, None], np.zeros((20, 1))
+    north = np.tile([0.0, 1.0, 0.0], (20, 1))
+    east = flight_of("sideways", np.hstack([s, zero, zero + 1]), north)
+    west = flight_of("sideways", np.hstack([-s, zero, zero + 1]), north)
+    left = flight_of("turn", np.tile([0.0, 0, 1], (20, 1)), np.hstack([-np.sin(s), np.cos(s), zero]))
+    texts = {name: {describe(place, f, seen, 20, (0, i)) for i in range(40)} for name, f in
+             {"right": east, "left": west, "turned left": left}.items()}  # fmt: skip
+    for name, found in texts.items():
+        word = name.split()[-1]
+        assert all(word in long and word in short for long, short in found)
+        assert all("red sofa" in long and "two wooden chairs" in long and "in warm light" in long.lower() for long, _ in found)
+        assert len(found) > 8
+    assert describe(place, east, seen, 20, (3, 4)) == describe(place, east, seen, 20, (3, 4))
 
 
 @pytest.mark.parametrize("index", [0, 1])

@@ -9,7 +9,8 @@ import pytest
 from worldfoundry.core.video_io import read_video
 from worldfoundry.simulation.config import DrivingConfig
 from worldfoundry.simulation.driving import RIG, build_episode, calibration, place_all
-from worldfoundry.simulation.driving_town import PATTERNS, Road
+from worldfoundry.simulation.driving_captions import describe
+from worldfoundry.simulation.driving_town import PATTERNS, Agent, Road
 from worldfoundry.simulation.simulate import simulate
 from worldfoundry.simulation.textures import make_bank
 from worldfoundry.simulation.views import open_views
@@ -41,6 +42,45 @@ def test_six_videos_share_a_key_and_one_description(made):
         assert read_video(out / f"episode_000000.{camera}.mp4").frames.shape == (2, 32, 32, 3)
     assert len(about["trajectory"]["ego_to_world"]) == len(about["trajectory"]["times_s"]) == 2
     assert all(len(agent["x_y_yaw"]) == 2 for agent in about["agents"])
+
+
+def test_masks_and_depth_of_each_camera_belong_to_the_agents(made):
+    out, about = made
+    ids = [agent["mask_id"] for agent in about["agents"]]
+    assert ids == list(range(1, len(ids) + 1))
+    names, cars = {agent["name"]: agent["mask_id"] for agent in about["agents"]}, 0
+    for camera, view in about["views"].items():
+        masks = np.load(out / f"episode_000000.{camera}.masks.npz")["masks"]
+        depth = np.load(out / f"episode_000000.{camera}.depth.npz")["depth_m"]
+        assert masks.shape == depth.shape == (2, 32, 32)
+        assert set(np.unique(masks)) <= {0, *ids}
+        assert np.isfinite(depth[masks > 0]).all()
+        assert {names[name] for name in view["agents"]} <= set(np.unique(masks))
+        assert (out / f"episode_000000.{camera}.txt").read_text().strip() == view["caption"]
+        cars += len(view["agents"])
+    assert cars
+
+
+def test_captions_group_who_is_seen_by_what_they_do(episode):
+    def agent(category, colour, d, speed):
+        size = (4.0, 1.8, 1.5)
+        return Agent(name="x", category=category, colour=colour, size_m=size, start_s=75.0, d=d, speed=speed)
+
+    seen = [agent("car", "red", 1.75, -8), agent("car", "red", 1.75, -8), agent("van", "white", -4.7, 0)]
+    seen.append(agent("pedestrian", "", 6.0, 1.0))
+    texts = {
+        describe(camera, seen, episode.drive, episode.road, "on a sunny day", "a street", (0, i))[0]
+        for i in range(20)
+        for camera in ("front", "rear")
+    }
+    for text in texts:
+        assert "wo red cars" in text
+        assert "a white van is parked on the right" in text
+        assert "a pedestrian walks along the left pavement" in text
+        assert ("come the other way" in text) != ("drive away in the other direction" in text)
+    assert len(texts) >= 6
+    empty = describe("left", [], episode.drive, episode.road, "on a sunny day", "a street", (0, 0))[0].lower()
+    assert "no other road user" in empty or "the street is empty" in empty
 
 
 def test_cameras_look_where_their_names_say_and_stand_upright(made):

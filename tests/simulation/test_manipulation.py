@@ -195,6 +195,15 @@ def test_the_pusher_as_a_lerobot_dataset_holds_the_same_episodes(world, tmp_path
 
 
 @pytest.mark.sim
+def test_metaworld_starts_where_the_seed_says_and_its_script_sees_the_goal(opengl):
+    pytest.importorskip("metaworld", reason="the [sim] extra with metaworld is not installed")
+    (env, script, one), (_, _, two), (_, _, other) = (metaworld_tasks.make_task("reach", seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one, two)
+    assert not np.array_equal(one[-3:], other[-3:])
+    after, *_ = env.step(np.clip(script.get_action(one), -1, 1))
+    np.testing.assert_array_equal(after[-3:], env._target_pos)
+
+
 def test_metaworld_episodes_succeed_and_have_its_schema(opengl):
     pytest.importorskip("metaworld", reason="the [sim] extra with metaworld is not installed")
     config = ManipulationConfig.from_dict(

@@ -1,7 +1,9 @@
 """The folder that `simulate` writes: complete, described, continued, never mixed; any number of processes."""
 
 import hashlib
+import importlib.util
 import json
+import pickle
 import queue
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from worldfoundry.cli.simulate import run
-from worldfoundry.core.errors import ConfigError, ResourceError, UsageError
+from worldfoundry.core.errors import ConfigError, MediaError, MissingExtraError, ResourceError, UsageError
 from worldfoundry.core.video_io import read_video
 from worldfoundry.simulation.config import PusherConfig
-from worldfoundry.simulation.executors import next_result
+from worldfoundry.simulation.executors import next_result, portable
 from worldfoundry.simulation.pusher import run_episode
 from worldfoundry.simulation.simulate import simulate
 
@@ -88,6 +90,35 @@ def test_two_processes_write_the_same_bytes(made, tmp_path):
     config, _ = made
     simulate(config.replace(out=tmp_path / "two", workers=2))
     assert hashes(tmp_path / "two") == hashes(config.out)
+
+
+def test_ray_actors_write_the_same_bytes(made, tmp_path, monkeypatch):
+    pytest.importorskip("ray", reason="the [ray] extra is not installed")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    config, first = made
+    second = simulate(config.replace(out=tmp_path / "ray", workers=2, executor="ray"))
+    assert hashes(tmp_path / "ray") == hashes(config.out)
+    assert (second.rendered, second.renderers) == (3, first.renderers)
+    again = simulate(config.replace(out=tmp_path / "ray"))  # the executor is not an option of the pictures
+    assert (again.rendered, again.kept) == (0, 3)
+
+
+def test_a_missing_ray_is_one_line_and_nothing_is_written(monkeypatch, opengl, tmp_path):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "ray" else found(name, *rest))
+    with pytest.raises(MissingExtraError, match=r"pip install 'worldfoundry\[ray\]'"):
+        simulate(PusherConfig(out=tmp_path / "x", executor="ray"))
+    assert not (tmp_path / "x").exists()
+
+
+def test_an_error_keeps_its_words_and_exit_code_on_its_way_between_processes():
+    for error in (
+        MissingExtraError("metaworld", "sim"),
+        MediaError("TRUNCATED", "It ends.", "Cut it."),
+        ResourceError("Full."),
+    ):
+        found = pickle.loads(pickle.dumps(portable(error)))
+        assert (str(found), found.hint, found.exit_code) == (str(error), error.hint, error.exit_code)
 
 
 def test_a_folder_of_other_options_or_other_files_is_refused(made, tmp_path):

@@ -1,7 +1,8 @@
 """`simulate camera`: flights through furnished rooms and gardens, with exact poses, intrinsics and depth.
 
 On disk, for episode 7: `episode_000007.mp4`, its caption `.txt`, the poses `.camera.txt` (RealEstate10K), `.depth.npz`
-(`depth_m` float16 THW, infinite in the sky) and, last, `.json` (place, flight, intrinsics, what is in the picture).
+(`depth_m` float16 THW, infinite in the sky), `.masks.npz` (`masks` uint16 THW: n is the object whose `mask_id` is n, 0 the rest) and,
+last, `.json` (place, flight, intrinsics, objects, what is in the picture).
 """
 
 from collections.abc import Callable, Iterator
@@ -14,9 +15,10 @@ import numpy as np
 from worldfoundry.core.files import write_json
 from worldfoundry.core.video_io import write_video
 from worldfoundry.data.realestate10k import make_track, write_realestate10k
+from worldfoundry.simulation.camera_captions import Seen
+from worldfoundry.simulation.camera_captions import describe as describe_flight
 from worldfoundry.simulation.camera_flights import Flight, draw_flight
 from worldfoundry.simulation.camera_places import PATTERNS, PLACES, Place
-from worldfoundry.simulation.captions import listing, story, with_article
 from worldfoundry.simulation.config import CameraConfig
 from worldfoundry.simulation.episodes import write_npz, write_text
 from worldfoundry.simulation.kind import Kind
@@ -72,41 +74,62 @@ def fly(views: Views, flight: Flight) -> Iterator[np.ndarray]:
 
 @dataclass(frozen=True, kw_only=True)
 class Footage:
-    """depth_THW in metres (empty if not asked for), poses_T44 camera to world, `visible`: nouns, largest in the picture first."""
+    """depths and masks (H, W) of each frame (empty if not asked for), poses_T44 camera to world.
+
+    shares_SN: how much of the picture each object of `place.nouns` took, in pictures about a sixth of the clip apart.
+    """
 
     depths: list[np.ndarray]
+    masks: list[np.ndarray]
     poses_T44: np.ndarray
-    visible: tuple[str, ...]
+    shares_SN: np.ndarray
 
 
 def film(views: Views, episode: CameraEpisode, config: CameraConfig, video: Any) -> Footage:
-    """Draw the flight into a video file, and note depth, poses and what was seen."""
-    depths, poses, shares = [], [], np.zeros(views.model.nbody)
-    every = max(1, len(episode.flight.position_T3) // 6)
+    """Draw the flight into a video file, and note depth, masks, poses and what was seen."""
+    depths, masks, poses, shares = [], [], [], []
+    objects = views.object_ids(list(episode.place.nouns))
+    last = len(episode.flight.position_T3) - 1
+    looked_at = {round(last * i / 6) for i in range(7)}
 
     def pictures() -> Iterator[np.ndarray]:
         for t, c2w in enumerate(fly(views, episode.flight)):
             poses.append(c2w)
             if config.depth:
                 depths.append(views.depth_m())
-            if t % every == 0:
-                share = np.bincount(views.body_ids().ravel(), minlength=views.model.nbody) / np.prod(config.shape)
-                np.maximum(shares, share, out=shares)
+            if config.masks or t in looked_at:
+                mask = objects()
+                masks.append(mask)
+                if t in looked_at:
+                    shares.append(np.bincount(mask.ravel(), minlength=len(episode.place.nouns) + 1)[1:] / mask.size)
             yield views.rgb()
 
     write_video(video, pictures(), FPS, crf=config.crf)
-    found = {name: shares[views.model.body(name).id] for name in episode.place.nouns}
-    ranked = sorted((name for name in found if found[name] > SEEN), key=lambda name: -found[name])
-    visible = tuple(dict.fromkeys(episode.place.nouns[name] for name in ranked))
-    return Footage(depths=depths, poses_T44=np.stack(poses), visible=visible)
+    kept = masks if config.masks else []
+    return Footage(depths=depths, masks=kept, poses_T44=np.stack(poses), shares_SN=np.array(shares))
 
 
-def caption(episode: CameraEpisode, visible: tuple[str, ...]) -> str:
-    """Two sentences: how the camera moves and where, and what it sees."""
-    things = listing([with_article(noun) for noun in visible[:6]]) if visible else ""
-    light = "the light is even and warm" if episode.place_name == "room" else "the sun throws clear shadows under a blue sky"
-    move = f"the camera {episode.flight.words} {episode.place.words}"
-    return story(f"{move}, where it sees {things}" if things else move, light)
+def seen_in(place: Place, shares_SN: np.ndarray) -> Seen:
+    """What a caption may name: things that at some time took at least SEEN of the picture."""
+    nouns, largest = list(place.nouns.values()), shares_SN.max(axis=0)
+    things: dict[str, int] = {}
+    for i in np.argsort(-largest, kind="stable"):
+        if largest[i] > SEEN:
+            things[nouns[i]] = things.get(nouns[i], 0) + 1
+
+    def foremost(share_N: np.ndarray) -> str | None:
+        return nouns[int(share_N.argmax())] if share_N.max(initial=0) > 5 * SEEN else None
+
+    return Seen(things=things, first=foremost(shares_SN[0]), last=foremost(shares_SN[-1]))
+
+
+def objects_of(place: Place, shares_SN: np.ndarray) -> list[dict[str, Any]]:
+    """Ids, names and nouns of the masks, with the largest share of a picture that each took."""
+    largest = shares_SN.max(axis=0)
+    return [
+        {"mask_id": i + 1, "name": name, "noun": noun, "largest_share": round(float(largest[i]), 4)}
+        for i, (name, noun) in enumerate(place.nouns.items())
+    ]
 
 
 def facts(config: CameraConfig) -> dict[str, Any]:
@@ -115,6 +138,7 @@ def facts(config: CameraConfig) -> dict[str, Any]:
         "fps": FPS,
         "camera_axes": "OpenCV: x right, y down, z forwards; pixel centres at +0.5",
         "units": "metres, seconds; depth along the camera's axis",
+        "masks": "uint16; n is the object whose mask_id is n in the episode's JSON, 0 is everything else",
         "place_of_episode": f"places[i % {len(config.places)}]",
     }
 
@@ -136,13 +160,18 @@ def open_episodes(config: CameraConfig) -> Iterator[Callable[[int], str]]:
         write_realestate10k(stem.with_name(f"{stem.name}.camera.txt"), track)
         if config.depth:
             write_npz(stem.with_name(f"{stem.name}.depth.npz"), "depth_m", np.stack(footage.depths))
-        text = caption(episode, footage.visible)
+        if config.masks:
+            write_npz(stem.with_name(f"{stem.name}.masks.npz"), "masks", np.stack(footage.masks))
+        seen = seen_in(episode.place, footage.shares_SN)
+        text, short = describe_flight(episode.place, episode.flight, seen, FPS, seed)
         write_text(stem.with_name(f"{stem.name}.txt"), text)
         about = {
             "place": episode.place_name,
             "flight": episode.flight.style,
             "caption": text,
-            "visible": footage.visible,
+            "caption_short": short,
+            "visible": list(seen.things),
+            "objects": objects_of(episode.place, footage.shares_SN),
             "intrinsics": lens.tolist(),
             "fps": FPS,
             "seed": list(seed),

@@ -17,10 +17,9 @@ Path = tuple[np.ndarray, np.ndarray]  # positions (T, 3) and what is looked at (
 
 @dataclass(frozen=True, kw_only=True)
 class Flight:
-    """position_T3 and target_T3 in metres; `words` is how a caption tells it."""
+    """position_T3 and target_T3 in metres."""
 
     style: str
-    words: str
     position_T3: np.ndarray
     target_T3: np.ndarray
 
@@ -102,14 +101,14 @@ def winding(place: Place, rng: np.random.Generator, s: np.ndarray) -> Path:
     return position, position + ahead
 
 
-STYLES: dict[str, tuple[Callable[[Place, np.random.Generator, np.ndarray], Path], str]] = {
-    "orbit": (orbit, "circles around the middle of"),
-    "forward": (forward, "moves forward through"),
-    "backward": (backward, "pulls back through"),
-    "sideways": (sideways, "slides sideways through"),
-    "rise": (rise, "moves straight up or down in"),
-    "turn": (turn, "turns on the spot in"),
-    "winding": (winding, "flies along a curve through"),
+STYLES: dict[str, Callable[[Place, np.random.Generator, np.ndarray], Path]] = {
+    "orbit": orbit,
+    "forward": forward,
+    "backward": backward,
+    "sideways": sideways,
+    "rise": rise,
+    "turn": turn,
+    "winding": winding,
 }
 
 
@@ -126,11 +125,11 @@ def clear(place: Place, position_T3: np.ndarray) -> bool:
 
 
 def smooth(path: Path) -> bool:
-    """Whether the view turns by less than eight degrees a frame, and never looks straight up or down."""
+    """Whether the view turns by less than eight degrees a frame, and never looks straight down or at little but ceiling or sky."""
     look = path[1] - path[0]
     look = look / np.linalg.norm(look, axis=1, keepdims=True)
     step = np.degrees(np.arccos(np.clip((look[1:] * look[:-1]).sum(1), -1, 1)))
-    return bool((step < 8).all() and (np.abs(look[:, 2]) < 0.85).all())
+    return bool((step < 8).all() and (look[:, 2] > -0.85).all() and (look[:, 2] < 0.3).all())
 
 
 def open_view(place: Place, path: Path) -> bool:
@@ -147,15 +146,12 @@ def draw_flight(place: Place, rng: np.random.Generator, frames: int, fps: float)
     duration_s = frames / fps
     limit = 0.5 * max(place.half)
     for style in rng.permutation(list(STYLES)):
-        make, words = STYLES[style]
         for _ in range(100):
-            path = make(place, rng, ease(frames, rng))
+            path = STYLES[style](place, rng, ease(frames, rng))
             length = np.linalg.norm(np.diff(path[0], axis=0), axis=1).sum()
             enough = style == "turn" or length > min(0.3 * duration_s, 0.8)
             if enough and length <= limit * duration_s and clear(place, path[0]) and smooth(path) and open_view(place, path):
-                if style == "rise":
-                    words = "rises in" if path[0][-1, 2] > path[0][0, 2] else "sinks in"
-                return Flight(style=str(style), words=words, position_T3=path[0], target_T3=path[1])
+                return Flight(style=str(style), position_T3=path[0], target_T3=path[1])
     return stay(place, frames)
 
 
@@ -164,5 +160,5 @@ def stay(place: Place, frames: int) -> Flight:
     s = np.linspace(0, 1, frames)[:, None]
     corner = np.array([place.half[0], place.half[1], place.heights[1]])
     position = corner - s * [0.15, 0.15, 0.0]
-    words, target = "watches from a corner of", np.tile(np.array(place.focus), (frames, 1))
-    return Flight(style="corner", words=words, position_T3=position, target_T3=target)
+    target = np.tile(np.array(place.focus), (frames, 1))
+    return Flight(style="corner", position_T3=position, target_T3=target)

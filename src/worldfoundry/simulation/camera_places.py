@@ -37,6 +37,7 @@ class Place:
     focus: tuple[float, float, float]
     nouns: dict[str, str] = field(default_factory=dict)
     obstacles: list[Obstacle] = field(default_factory=list)
+    light: str = ""  # how a caption calls it
 
     def put(self, scene: Scene, noun: str, parts: list[str], x: float, y: float, yaw: float, radius: float, top: float) -> None:
         """Place a piece as a body of its own."""
@@ -62,7 +63,8 @@ def room(scene: Scene) -> Place:
     x, y, height = rng.uniform(2.3, 3.3), rng.uniform(2.1, 3.0), rng.uniform(2.5, 2.9)
     floor_kind = str(rng.choice(["wood", "tile", "fabric"]))
     floor = scene.surface(floor_kind, pale=True)
-    walls = scene.surface("plaster", "plaster", "brick", "stripes", pale=True)
+    paper = scene.pick("plaster", "brick", "stripes")
+    walls = scene.tinted(paper, pale=True)
     ceiling = scene.paint((0.93, 0.93, 0.91), shine=0, glow=0.25)
     scene.add(
         scene.box((x, y, 0.05), (0, 0, -0.05), floor, tile_m=1.4, shadow=False),
@@ -73,9 +75,10 @@ def room(scene: Scene) -> Place:
         angle = math.radians(90 * k)
         position = ((away + 0.05) * math.cos(angle), (away + 0.05) * math.sin(angle), height / 2)
         scene.add(scene.box((0.05, length + 0.1, height / 2), position, walls, tile_m=1.6, yaw=90.0 * k, shadow=False))
-    words = {"wood": "wooden floor", "tile": "tiled floor", "fabric": "carpet"}[floor_kind]
+    words = {"wood": "wooden floor", "tile": "tiled floor", "fabric": "carpeted floor"}[floor_kind]
+    around = {"plaster": "plain walls", "brick": "brick walls", "stripes": "striped wallpaper"}[paper.split(".")[0]]
     place = Place(
-        words=f"a room with a {words}",
+        words=f"a room with {around} and a {words}",
         half=(x - 0.35, y - 0.35),
         heights=(0.7, height - 0.5),
         focus=(float(rng.uniform(-0.4, 0.4)), float(rng.uniform(-0.4, 0.4)), 0.75),
@@ -84,12 +87,12 @@ def room(scene: Scene) -> Place:
     along_walls(scene, place, x, y, height)
     for _ in range(rng.integers(2, 6)):
         toy(scene, place, x, y)
-    lights_indoors(scene, height)
+    place.light = lights_indoors(scene, height)
     return place
 
 
-def lights_indoors(scene: Scene, height: float) -> None:
-    """One light that casts shadows, as if through the ceiling, a weak one against it, and a lamp to look at."""
+def lights_indoors(scene: Scene, height: float) -> str:
+    """One light that casts shadows, as if through the ceiling, a weak one against it, and a lamp to look at; returns its words."""
     rng = scene.rng
     angle, lean, warm = rng.uniform(0, 2 * math.pi), rng.uniform(0.2, 0.5), rng.uniform(-0.05, 0.07)
     side = (lean * math.cos(angle), lean * math.sin(angle))
@@ -102,6 +105,7 @@ def lights_indoors(scene: Scene, height: float) -> None:
         scene.shape("sphere", (0.16,), (0, 0, height - 0.25), scene.paint((1, 0.97, 0.88), glow=0.9)),
         scene.shape("cylinder", (0.01, 0.06), (0, 0, height - 0.05), scene.paint((0.2, 0.2, 0.2))),
     )
+    return "in warm light" if warm > 0.03 else "in cool light" if warm < -0.015 else "in soft, even light"
 
 
 def dining_table(scene: Scene, place: Place) -> None:
@@ -118,7 +122,7 @@ def dining_table(scene: Scene, place: Place) -> None:
         at = (half[0] * (-0.8 + 1.6 * (i + rng.uniform(0.2, 0.8)) / 7), half[1] * rng.uniform(-0.7, 0.7), 0.745 + size)
         parts.append(scene.shape(kind, (size,) * 3 if kind == "box" else (size, size), at, material))
     yaw = float(rng.uniform(0, 180))
-    place.put(scene, "table", parts, x, y, yaw, max(half) + 0.1, 0.95)
+    place.put(scene, "wooden table", parts, x, y, yaw, max(half) + 0.1, 0.95)
     for k in range(rng.integers(1, 5)):
         angle = math.radians(yaw + 90 * k)
         away = half[k % 2] + 0.25
@@ -130,7 +134,7 @@ def chair(scene: Scene, place: Place, x: float, y: float, yaw: float) -> None:
     parts = [scene.box((0.2, 0.2, 0.02), (0, 0, 0.44), seat), scene.box((0.2, 0.02, 0.22), (0, 0.19, 0.68), seat)]
     for sx, sy in ((-1, -1), (-1, 1), (1, -1), (1, 1)):
         parts.append(scene.box((0.018, 0.018, 0.21), (sx * 0.17, sy * 0.17, 0.21), seat))
-    place.put(scene, "chair", parts, x, y, yaw, 0.28, 0.95)
+    place.put(scene, "wooden chair", parts, x, y, yaw, 0.28, 0.95)
 
 
 def along_walls(scene: Scene, place: Place, x: float, y: float, height: float) -> None:
@@ -283,6 +287,7 @@ def outdoors(scene: Scene) -> Place:
         f'<light directional="true" pos="{numbers((-8 * side[0], -8 * side[1], 8))}" dir="{numbers((*side, -1))}" '
         f'diffuse=".72 .69 .62" specular=".1 .1 .1"/>'
     )
+    place.light = "under a low sun with long shadows" if lean > 0.65 else "in bright sunshine from high above"
     return place
 
 

@@ -11,9 +11,11 @@ def with_article(noun: str) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """`one car`, `three cars`."""
+    """`one car`, `three cars`, `two bushes`, `two beds with a red cover`."""
     word = NUMBERS[number] if number < len(NUMBERS) else str(number)
-    return f"{word} {noun}{'' if number == 1 else 's'}"
+    head, *rest = noun.split(" with ", 1)
+    ending = "" if number == 1 else "es" if head.endswith(("sh", "ch", "x", "s")) else "s"
+    return " with ".join([f"{word} {head}{ending}", *rest])
 
 
 def listing(items: Sequence[str]) -> str:

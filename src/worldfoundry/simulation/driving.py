@@ -1,7 +1,8 @@
 """`simulate driving`: a car drives through a town; six cameras on it see the same moments, exactly calibrated.
 
 On disk, for episode 7: `episode_000007.front.mp4` and likewise left, right, rear, rear_left, rear_right, beside each its caption
-`.txt`, and, last, one `episode_000007.json`: the rig's calibration, the ego trajectory, the tracks of all other agents, the caption.
+`.txt`, `.masks.npz` (`masks` uint16 THW: n is the agent whose `mask_id` is n, 0 the rest) and `.depth.npz` (`depth_m` float16 THW,
+infinite in the sky); last, one `episode_000007.json`: the rig's calibration, the ego trajectory, the tracks of all other agents, captions.
 
 Frames: the ego frame has x forwards, y left, z up, its origin on the ground below the middle of the car; cameras have OpenCV's axes.
 Matrices are 4x4, named A_to_B: p_B = A_to_B @ p_A. Axis legend: T frames.
@@ -18,8 +19,8 @@ import numpy as np
 
 from worldfoundry.core.files import write_json
 from worldfoundry.core.video_io import write_video
-from worldfoundry.simulation.captions import count, listing, story
 from worldfoundry.simulation.config import DrivingConfig
+from worldfoundry.simulation.driving_captions import EGO_S, describe
 from worldfoundry.simulation.driving_town import (
     LANE,
     PATTERNS,
@@ -30,7 +31,7 @@ from worldfoundry.simulation.driving_town import (
     plant_trees,
     populate,
 )
-from worldfoundry.simulation.episodes import write_text
+from worldfoundry.simulation.episodes import write_npz, write_text
 from worldfoundry.simulation.kind import Kind
 from worldfoundry.simulation.scene import Scene, numbers
 from worldfoundry.simulation.textures import Bank, make_bank
@@ -46,6 +47,7 @@ RIG: dict[str, tuple[float, float, tuple[float, float, float]]] = {
     "rear_left": (120, 75, (-0.6, 0.65, 1.5)),
     "rear_right": (-120, 75, (-0.6, -0.65, 1.5)),
 }
+SEEN = 0.004  # the share of a picture from which on an agent is worth a word
 PITCH = -0.06  # every camera looks slightly down: z per metre ahead
 
 
@@ -70,15 +72,16 @@ class DrivingEpisode:
     agents: list[Agent]
     drive: Drive
     weather: str
+    town: str
 
 
 def build_episode(bank: Bank, frames: int, seed: tuple[int, int], shape: tuple[int, int]) -> DrivingEpisode:
     """Draw road, town, traffic and drive; the same seed gives the same states."""
     rng = np.random.default_rng(seed)
     scene = Scene(bank, rng)
-    duration_s, ego_s, cruise = frames / FPS, 60.0, float(rng.uniform(5, 11))
+    duration_s, ego_s, cruise = frames / FPS, EGO_S, float(rng.uniform(5, 11))
     road = Road(rng, int(ego_s + cruise * duration_s * 1.3 + 90))
-    lay_road(scene, road)
+    town = lay_road(scene, road)
     build_houses(scene, road)
     plant_trees(scene, road)
     agents = populate(scene, ego_s, duration_s, cruise)
@@ -89,7 +92,7 @@ def build_episode(bank: Bank, frames: int, seed: tuple[int, int], shape: tuple[i
     model = scene.compile(
         *shape, centre=(0, 0, 0), extent_m=15.0, far_m=220.0, shadow_clip_m=26.0, sky=sky, ambient=ambient
     )  # fmt: skip
-    return DrivingEpisode(model=model, road=road, agents=agents, drive=drive, weather=weather)
+    return DrivingEpisode(model=model, road=road, agents=agents, drive=drive, weather=weather, town=town)
 
 
 def draw_weather(rng: np.random.Generator) -> tuple[str, Any, str, float]:
@@ -168,17 +171,36 @@ def move(data: Any, model: Any, name: str, x: float, y: float, yaw: float, z: fl
     data.mocap_quat[i] = (math.cos(yaw / 2), 0, 0, math.sin(yaw / 2))
 
 
-def film(views: Views, episode: DrivingEpisode, stem: Path, config: DrivingConfig) -> None:
-    """One video per camera."""
+def film(views: Views, episode: DrivingEpisode, stem: Path, config: DrivingConfig) -> dict[str, list[Agent]]:
+    """Video, masks and depth of each camera; returns the agents that each saw, the largest in its pictures first."""
+    objects = views.object_ids([agent.name for agent in episode.agents])
+    looked_at = {round((config.frames - 1) * i / 6) for i in range(7)}
+    seen = {}
     for camera in RIG:
+        masks, depths, shares = [], [], []
 
-        def pictures(camera: str = camera) -> Iterator[np.ndarray]:
+        def pictures(camera: str = camera, masks: list = masks, depths: list = depths, shares: list = shares) -> Iterator[Any]:
             for t in range(config.frames):
                 place_all(views, episode, t)
                 views.look(camera)
+                if config.masks or t in looked_at:
+                    mask = objects()
+                    masks.append(mask)
+                    if t in looked_at:
+                        shares.append(np.bincount(mask.ravel(), minlength=len(episode.agents) + 1)[1:] / mask.size)
+                if config.depth:
+                    depths.append(views.depth_m())
                 yield views.rgb()
 
-        write_video(stem.with_name(f"{stem.name}.{camera}.mp4"), pictures(), FPS, crf=config.crf)
+        name = f"{stem.name}.{camera}"
+        write_video(stem.with_name(f"{name}.mp4"), pictures(), FPS, crf=config.crf)
+        if config.masks:
+            write_npz(stem.with_name(f"{name}.masks.npz"), "masks", np.stack(masks))
+        if config.depth:
+            write_npz(stem.with_name(f"{name}.depth.npz"), "depth_m", np.stack(depths))
+        largest = np.max(shares, axis=0)
+        seen[camera] = [episode.agents[i] for i in np.argsort(-largest, kind="stable") if largest[i] > SEEN]
+    return seen
 
 
 def calibration(views: Views) -> dict[str, Any]:
@@ -200,10 +222,11 @@ def calibration(views: Views) -> dict[str, Any]:
 def tracks(episode: DrivingEpisode) -> list[dict[str, Any]]:
     """Every agent's box: size once, and x, y, yaw in the world at every frame."""
     found = []
-    for agent in episode.agents:
+    for mask_id, agent in enumerate(episode.agents, 1):
         poses = [agent.pose(episode.road, float(t)) for t in episode.drive.times_s_T]
         found.append(
             {
+                "mask_id": mask_id,
                 "name": agent.name,
                 "category": agent.category,
                 "colour": agent.colour,
@@ -214,20 +237,13 @@ def tracks(episode: DrivingEpisode) -> list[dict[str, Any]]:
     return found
 
 
-def caption(episode: DrivingEpisode) -> str:
-    """What the drive is like, and who else is within sight (40 m) at some time."""
-    near: dict[str, int] = {}
-    for agent in episode.agents:
-        gaps = []
-        for t, ego in zip(episode.drive.times_s_T, episode.drive.ego_to_world_T44, strict=True):
-            x, y, _ = agent.pose(episode.road, float(t))
-            gaps.append(math.hypot(x - ego[0, 3], y - ego[1, 3]))
-        noun = "car" if agent.category == "hatchback" else agent.category
-        noun = f"parked {noun}" if agent.speed == 0 else f"moving {noun}" if noun != "pedestrian" else noun
-        near[noun] = near.get(noun, 0) + (min(gaps) < 40)
-    others = [count(number, noun) for noun, number in near.items() if number]
-    where = f"{episode.drive.words} in a town street lined with houses and trees, {episode.weather}"
-    return story(where, f"around it are {listing(others)}" if others else "")
+def captions(episode: DrivingEpisode, seen: dict[str, list[Agent]], seed: tuple[int, int]) -> dict[str, dict[str, Any]]:
+    """Caption, short caption and the names of the agents in the picture, for each camera."""
+    found = {}
+    for camera, agents in seen.items():
+        long, short = describe(camera, agents, episode.drive, episode.road, episode.weather, episode.town, seed)
+        found[camera] = {"caption": long, "caption_short": short, "agents": [agent.name for agent in agents]}
+    return found
 
 
 def facts(_config: DrivingConfig) -> dict[str, Any]:
@@ -238,7 +254,8 @@ def facts(_config: DrivingConfig) -> dict[str, Any]:
         "camera_axes": "OpenCV: x right, y down, z forwards; pixel centres at +0.5",
         "ego_axes": "x forwards, y left, z up; origin on the ground below the middle of the car",
         "matrices": "A_to_B: p_B = A_to_B @ p_A",
-        "units": "metres, seconds, radians",
+        "units": "metres, seconds, radians; depth along the camera's axis",
+        "masks": "uint16; n is the agent whose mask_id is n in the episode's JSON, 0 is everything else",
     }
 
 
@@ -249,11 +266,12 @@ def open_episodes(config: DrivingConfig) -> Iterator[Callable[[int], str]]:
 
     def write(index: int) -> str:
         episode = build_episode(bank, config.frames, (config.seed, index), config.shape)
-        stem, drive, text = config.out / f"episode_{index:06d}", episode.drive, caption(episode)
+        stem, drive = config.out / f"episode_{index:06d}", episode.drive
         with open_views(episode.model, *config.shape) as views:
-            film(views, episode, stem, config)
+            seen = captions(episode, film(views, episode, stem, config), (config.seed, index))
             about = {
-                "caption": text,
+                "caption": seen["front"]["caption"],
+                "views": seen,
                 "cameras": calibration(views),
                 "trajectory": {
                     "times_s": drive.times_s_T.tolist(),
@@ -269,7 +287,7 @@ def open_episodes(config: DrivingConfig) -> Iterator[Callable[[int], str]]:
                 "renderer": views.renderer_name,
             }
         for camera in RIG:
-            write_text(stem.with_name(f"{stem.name}.{camera}.txt"), text)
+            write_text(stem.with_name(f"{stem.name}.{camera}.txt"), seen[camera]["caption"])
         write_json(stem.with_name(f"{stem.name}.json"), about)
         return about["renderer"]
 

@@ -106,9 +106,10 @@ def strip(scene: Scene, road: Road, left: float, right: float, z: float, materia
     return f'<geom type="mesh" mesh="{name}" material="{material}" contype="0" conaffinity="0" {NO_SHADOW}/>'
 
 
-def lay_road(scene: Scene, road: Road) -> None:
-    """Ground, asphalt, pavements and lane marks."""
-    ground = scene.surface("grass", "grass", "concrete", tile_m=4.0)
+def lay_road(scene: Scene, road: Road) -> str:
+    """Ground, asphalt, pavements and lane marks; returns what a caption calls the street."""
+    under = scene.pick("grass", "concrete")
+    ground = scene.tinted(under, tile_m=4.0)
     asphalt, pavement = scene.material(scene.pick("asphalt"), shine=0.02), scene.surface("concrete", "tile")
     white = scene.paint((0.9, 0.9, 0.88), shine=0)
     scene.add(
@@ -122,6 +123,7 @@ def lay_road(scene: Scene, road: Road) -> None:
         x, y, heading = road.at(s, 0)
         where = f'pos="{numbers((x, y, 0.04))}" euler="0 0 {math.degrees(heading):.4f}"'
         scene.add(f'<geom type="mesh" mesh="{dash}" {where} material="{white}" contype="0" conaffinity="0" {NO_SHADOW}/>')
+    return "a street with lawns, houses and trees" if under.startswith("grass") else "a paved town street with houses and trees"
 
 
 def build_houses(scene: Scene, road: Road) -> None:
@@ -194,8 +196,9 @@ def vehicle(scene: Scene, name: str, category: str, colour: str) -> str:
     parts.append(hull([(a + lean * back, y * 0.79, height - 0.08), (b + 0.25 - lean, y * 0.79, height - 0.08),
                        (b + 0.1 - lean, y * 0.74, height), (a + lean * back + 0.15, y * 0.74, height)], paint))  # fmt: skip
     if category == "van":
-        load, middle = (b - a) * 0.36, (height + bonnet) / 2
-        parts.append(scene.shape("box", (load, y * 0.97, (height - bonnet) / 2), (a + load, 0, middle), paint))
+        # Two centimetres over the edge of the glass behind it: faces at the same place flicker.
+        load, middle = (b - a) * 0.36 + 0.02, (height + bonnet) / 2
+        parts.append(scene.shape("box", (load, y * 0.97, (height - bonnet) / 2), (a + load - 0.04, 0, middle), paint))
     if category == "truck":
         cover = scene.surface("plaster", pale=True, cube=True)
         parts.append(scene.shape("box", (length * 0.34, y, (height - 0.7) / 2), (-length * 0.15, 0, (height + 0.7) / 2), cover))

@@ -19,7 +19,9 @@ from worldfoundry.core.errors import MissingExtraError, ResourceError, UsageErro
 from worldfoundry.simulation.config import SimulateConfig
 from worldfoundry.simulation.kind import Kind
 
-DIED = ResourceError("A rendering process died (out of memory, or killed).", "Run the same command again, with fewer --workers.")
+DIED = ResourceError(
+    "A rendering process died (out of memory, or killed).", "Run the same command again, with fewer --workers."
+)
 
 
 def kind_of(config: SimulateConfig) -> Kind:

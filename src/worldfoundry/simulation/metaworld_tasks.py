@@ -129,6 +129,7 @@ def make_task(name: str, seed: int) -> tuple[Any, Any, np.ndarray]:
 
     env = ALL_V3_ENVIRONMENTS[f"{name}-v3"]()
     env._freeze_rand_vec, env._set_task_called = False, True
+    env.seeded_rand_vec = True  # else start and goal come from the global generator of NumPy
     env._partially_observable = False  # else the goal is zero and a dozen scripts fail …
     vars(env).pop("sawyer_observation_space", None)  # … and so it is if step() clips to the bounds cached before
     env.seed(seed)

@@ -86,10 +86,21 @@ def run_episode(bank: Bank, scenario: str, frames: int, seed: tuple[int, int], s
         data.qvel[5] = setup.spin
     qpos_TQ, track = simulate(mujoco, model, data, [body.name for body in setup.bodies], frames)
     outcome = OUTCOMES[scenario](setup, track)
-    caption = story(f"A static camera films a small physics experiment on {where}", outcome.sentence)
+    caption = tell(where, outcome.sentence, np.random.default_rng((*seed, 1)))
     return PhysicsEpisode(
         scenario=scenario, model=model, setup=setup, qpos_TQ=qpos_TQ, track=track, outcome=outcome, caption=caption
     )
+
+
+def tell(where: str, happens: str, rng: np.random.Generator) -> str:
+    """The caption: place and event, in one of several forms."""
+    forms = (
+        (f"a static camera films a small physics experiment on {where}", happens),
+        (happens, f"the scene lies on {where}, and the camera does not move"),
+        (f"on {where}, seen by a camera that stands still: {happens}",),
+        (f"a still shot of objects on {where}", happens),
+    )
+    return story(*forms[rng.integers(len(forms))])
 
 
 def simulate(mujoco: Any, model: Any, data: Any, names: list[str], frames: int) -> tuple[np.ndarray, Track]:
@@ -168,7 +179,7 @@ def write_views(views: Views, episode: PhysicsEpisode, stem: Path, config: Physi
             for _ in draw(views, episode):
                 views.look(camera)
                 if config.masks:
-                    masks.append(views.body_ids())
+                    masks.append(views.body_ids().astype(np.uint8))
                 if config.depth:
                     depths.append(views.depth_m())
                 yield views.rgb()

@@ -82,7 +82,10 @@ class Scene:
 
     def surface(self, *patterns: str, cube: bool = False, tile_m: float = 1.0, pale: bool = False) -> str:
         """A material of any of these patterns; neutral ones are tinted, `pale` only slightly (walls, ceilings)."""
-        texture = self.pick(*patterns)
+        return self.tinted(self.pick(*patterns), cube=cube, tile_m=tile_m, pale=pale)
+
+    def tinted(self, texture: str, *, cube: bool = False, tile_m: float = 1.0, pale: bool = False) -> str:
+        """`surface` of one texture that was picked before."""
         colour = self.rng.uniform(0.72 if pale else 0.25, 1.0, 3) if texture.split(".")[0] in NEUTRAL else (1, 1, 1)
         return self.material(texture, tuple(colour), cube=cube, tile_m=tile_m)
 

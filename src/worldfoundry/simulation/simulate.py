@@ -32,7 +32,8 @@ def simulate(config: SimulateConfig) -> SimulateSummary:
     """Render `config.episodes` episodes into `config.out` and describe the folder in dataset.json.
 
     An interrupted run is continued by the same options. Raises UsageError when the folder holds anything else or OpenGL is
-    missing, or another process is writing there, MissingExtraError without mujoco or Ray, ResourceError when the disk is full or a worker dies.
+    missing, or another process is writing there, MissingExtraError without mujoco or the executor, ResourceError when the disk is
+    full or a worker dies.
     """
     load_mujoco()
     if config.out.exists() and not config.out.is_dir():

@@ -5,7 +5,7 @@ pixel centres lie at +0.5, so the principal point is (W / 2, H / 2). Metres, deg
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -90,11 +90,17 @@ class Views:
         return depth.astype(np.float16)
 
     def body_ids(self) -> np.ndarray:
-        """uint8 (H, W): the id of the body at each pixel; 0 is the world itself (floor, walls, sky)."""
+        """int32 (H, W): the id of the body at each pixel; 0 is the world itself (floor, walls, sky)."""
         self.renderer.enable_segmentation_rendering()
         geoms = self.renderer.render()[..., 0].copy()
         self.renderer.disable_segmentation_rendering()
-        return np.where(geoms >= 0, self.model.geom_bodyid[geoms], 0).astype(np.uint8)
+        return np.where(geoms >= 0, self.model.geom_bodyid[geoms], 0)
+
+    def object_ids(self, names: Sequence[str]) -> Callable[[], np.ndarray]:
+        """A function for masks, uint16 (H, W): n at the pixels of the n-th of these bodies, counted from 1; 0 elsewhere."""
+        table = np.zeros(self.model.nbody, np.uint16)
+        table[[self.model.body(name).id for name in names]] = np.arange(1, len(names) + 1)
+        return lambda: table[self.body_ids()]
 
     def intrinsics(self, camera: str) -> np.ndarray:
         """Pinhole matrix (3, 3) in pixels."""
