@@ -142,6 +142,24 @@ def test_a_damaged_state_can_be_removed_to_fall_back(tmp_path):
     assert load_state(tmp_path)[1]["step"] == 9
 
 
+def test_what_a_killed_process_left_is_removed_at_the_next_start(tmp_path):
+    folder = tmp_path / "checkpoints"
+    (folder / ".step_00000003-0123abcd").mkdir(parents=True)
+    (folder / ".step_00000003-0123abcd" / "tensors.safetensors").write_bytes(b"half")
+    (folder / ".last-123").symlink_to("step_00000003")
+    run_toy(tmp_path, steps=2)
+    assert sorted(p.name for p in folder.iterdir()) == ["last", "step_00000002"]
+
+
+@pytest.mark.parametrize(("facts", "what"), [("{}", "lacks 'step'"), ("[]", "is damaged"), ('{"step": 5}', "lacks 'seconds'")])
+def test_a_state_that_lacks_facts_is_refused_in_one_line(tmp_path, facts, what):
+    run_toy(tmp_path, steps=5)
+    (tmp_path / "checkpoints" / "last" / "state.json").write_text(facts)
+    with pytest.raises(CheckpointError, match=what) as caught:
+        run_toy(tmp_path, steps=5)
+    assert "\n" not in caught.value.message
+
+
 def test_settings_may_change_until_something_is_saved(tmp_path):
     claim(tmp_path, toy_config(steps=1), {"recipe": "a"})
     claim(tmp_path, toy_config(steps=2), {"recipe": "a"})

@@ -8,7 +8,6 @@ from worldfoundry.diffusion.dit import DiT
 from worldfoundry.tokenizers.build import build_tokenizer
 from worldfoundry.tokenizers.config import named_config
 from worldfoundry.training.config import DiffusionLossConfig, TokenizerLossConfig
-from worldfoundry.training.losses.pixel import moving_pixels
 from worldfoundry.training.methods.diffusion import DiffusionMethod
 from worldfoundry.training.methods.tokenizer import TokenizerMethod, to_float, to_uint8
 
@@ -49,14 +48,6 @@ def test_frames_survive_float_and_back():
     assert x.min() >= -1
     assert x.max() <= 1
     assert torch.equal(to_uint8(x), video)
-
-
-def test_moving_pixels_are_those_that_leave_their_median():
-    x = torch.zeros(1, 3, 5, 4, 4)
-    x[:, 1, 4, 2, 3] = 0.5
-    mask = moving_pixels(x, 0.15)
-    assert mask.sum() == 1
-    assert mask[0, 0, 4, 2, 3] == 1
 
 
 def test_the_tokenizer_loss_is_its_formula():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from worldfoundry.core.errors import DataError
-from worldfoundry.training.streams import TensorStream
+from worldfoundry.training.streams import ImageTurns, TensorStream
 
 
 def stream(seed=0, rows=10, batch=4):
@@ -42,3 +42,31 @@ def test_changed_rows_are_refused():
 def test_columns_of_different_length_are_refused():
     with pytest.raises(DataError, match="one non-zero length"):
         TensorStream({"a": torch.zeros(3), "b": torch.zeros(4)}, batch_size=1, seed=0)
+
+
+def turns(every=3):
+    video = torch.arange(6 * 5, dtype=torch.uint8).view(6, 5, 1, 1, 1).expand(6, 5, 2, 2, 3)
+    return ImageTurns(TensorStream({"video": video}, batch_size=2, seed=0), every=every, per_clip=2, seed=0)
+
+
+def test_every_third_batch_is_of_images_from_its_clips():
+    s, plain = turns(), turns(every=100)
+    for i in range(6):
+        batch, clips = s.next_batch()["video"], plain.next_batch()["video"]
+        if (i + 1) % 3:
+            assert torch.equal(batch, clips)
+            continue
+        assert batch.shape == (4, 1, 2, 2, 3)
+        frames = batch[:, 0, 0, 0, 0].view(2, 2)
+        for chosen, clip in zip(frames.tolist(), clips[:, :, 0, 0, 0].tolist(), strict=True):
+            assert len(set(chosen)) == 2
+            assert set(chosen) <= set(clip)
+
+
+def test_image_turns_go_on_where_they_were():
+    whole, first, second = turns(), turns(), turns()
+    expected = [whole.next_batch()["video"] for _ in range(7)]
+    start = [first.next_batch()["video"] for _ in range(4)]
+    second.load_state_dict(first.state_dict())
+    drawn = start + [second.next_batch()["video"] for _ in range(3)]
+    assert all(torch.equal(a, b) for a, b in zip(drawn, expected, strict=True))

@@ -35,6 +35,7 @@ from worldfoundry.training.prefetch import Prefetch
 from worldfoundry.training.streams import ImageTurns
 
 SAMPLE_WINDOWS = 96
+QUIET = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +102,16 @@ def _start(config: TrainTokenizerConfig, dataset: ClipDataset, parts: Split) -> 
     if config.linear_start and can_start_linear(named):
         share = linear_start(tokenizer, to_float(_sample(config.window, dataset, parts.train, SAMPLE_WINDOWS)))
         say(f"tokenizer: starts as the best linear one, {100 * share:.1f} % of the variance kept")
+    else:
+        start_quietly(tokenizer)
     return tokenizer
+
+
+@torch.no_grad()
+def start_quietly(tokenizer: Tokenizer) -> None:
+    """Shrink the output layer of a random network: a random picture, amplified by the inverse Haar, is worse than a gray one."""
+    for parameter in tokenizer.decoder.conv_out.parameters():
+        parameter.mul_(QUIET)
 
 
 def _check_windows(config: TrainTokenizerConfig, tokenizer: Tokenizer) -> None:

@@ -82,6 +82,32 @@ class TermConfig(Config):
         return self.weight * min(1.0, (progress - self.start) / self.ramp) if self.ramp else self.weight
 
 
+class FlowConfig(TermConfig):
+    """The optical-flow term."""
+
+    pairs: int = Field(default=4, ge=1)
+    """Random pairs of neighbouring frames per clip that it looks at."""
+    estimator: Literal["dis", "lucas-kanade"] = "dis"
+    """How the input's flow is found: OpenCV's dense inverse search (needs OpenCV), or our own pyramid Lucas-Kanade (slower)."""
+
+
+class AdversarialConfig(TermConfig):
+    """The adversarial term. At weight 1 it pulls the decoder's last layer as hard as all other terms together."""
+
+    dims: Literal[2, 3] = 3
+    """2: the discriminator sees frames; 3: it sees clips."""
+    channels: int = Field(default=32, ge=4, multiple_of=4)
+    """Width of its first layer."""
+    layers: int = Field(default=3, ge=1)
+    """Its strided layers; each halves height and width."""
+    lr: float = Field(default=4e-4, gt=0)
+    """Its learning rate (Adam, constant)."""
+    betas: tuple[DecayRate, DecayRate] = (0.5, 0.999)
+    """Adam's decay rates."""
+    largest_weight: float = Field(default=100.0, gt=0)
+    """Limit of the factor that brings the gradients to one size."""
+
+
 class TokenizerLossConfig(Config):
     """The terms of the tokenizer's loss. The paper's schedule is pixels and perceptual first, flow and Gram later."""
 
@@ -97,6 +123,10 @@ class TokenizerLossConfig(Config):
     """L1 between features of a VGG (Cosmos: weight 0.1)."""
     gram: TermConfig = TermConfig()
     """Squared differences of the features' Gram matrices over time and space (Cosmos: weight 0.062, from half of the run on)."""
+    flow: FlowConfig = FlowConfig()
+    """Neighbouring reconstructed frames, warped onto each other by the input's flow (Cosmos: weight 0.01, from a quarter on)."""
+    adversarial: AdversarialConfig = AdversarialConfig()
+    """A discriminator that tells reconstructions from clips (Cosmos: in fine-tuning; try weight 0.1)."""
     perceptual_frames: int = Field(default=1, ge=1)
     """Random frames per clip that the perceptual and Gram terms look at; a VGG costs as much as a small tokenizer."""
     vgg: Path | None = None

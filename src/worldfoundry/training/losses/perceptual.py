@@ -22,6 +22,8 @@ from worldfoundry.core.model_store import get_model
 from worldfoundry.perception.vgg16 import LPIPS_SCALE, Vgg16Trunk, load_hed_trunk
 
 LAYER_WEIGHTS = (1 / 2.6, 1 / 4.8, 1 / 3.7, 1 / 5.6, 10 / 1.5)
+# What torch's weights-only reader raises for bytes that are none, besides its own error.
+NO_STATE_DICT = (pickle.UnpicklingError, RuntimeError, EOFError, BadZipFile, LookupError, ValueError, TypeError, AttributeError)
 # HED's trunk takes bytes; the classifiers that the weights were made for take bytes divided by about 57. Features of a ReLU
 # network grow with its input, so dividing them brings both to one scale.
 BYTE_SCALE = sum(LPIPS_SCALE[1]) / 3
@@ -89,7 +91,7 @@ def _read_state(file: Path) -> dict[str, Tensor]:
         state = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise CheckpointError(f"The VGG file {str(file)!r} cannot be read: {error.strerror or error}.") from error
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, BadZipFile) as error:
+    except (*NO_STATE_DICT, SafetensorError) as error:
         raise CheckpointError(f"The VGG file {str(file)!r} is not a state dict of tensors.") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"The VGG file {str(file)!r} is not a state dict of tensors.")

@@ -8,20 +8,28 @@ from torch import Tensor
 
 from worldfoundry.tokenizers.tokenizer import Tokenizer
 from worldfoundry.training.config import TokenizerLossConfig
+from worldfoundry.training.losses.adversarial import Adversary
+from worldfoundry.training.losses.flow import ESTIMATORS, FlowEstimator, flow_network_loss, random_pairs, warped_neighbour_loss
 from worldfoundry.training.losses.perceptual import VggFeatures, gram_loss, load_features, perceptual_loss, random_frames
 from worldfoundry.training.losses.pixel import pixel_loss
 from worldfoundry.training.method import StepOutput
 
 
 class TokenizerMethod:
-    """Minimise the staged loss of decode(encode(x)). Networks that no term needs are not loaded."""
+    """Minimise the staged loss of decode(encode(x)). Networks that no term needs are not loaded.
 
-    def __init__(self, tokenizer: Tokenizer, config: TokenizerLossConfig, *, mirror: bool) -> None:
-        self.module, self.config, self.mirror = tokenizer, config, mirror
+    `flow_network`, a differentiable one, makes the flow term the paper's.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, config: TokenizerLossConfig, *, mirror: bool, flow_network: FlowEstimator | None = None
+    ) -> None:
+        self.module, self.config, self.mirror, self.flow_network = tokenizer, config, mirror, flow_network
         self.device = next(tokenizer.parameters()).device
         self.progress = 0.0
         looks = config.perceptual.weight or config.gram.weight
         self.features: VggFeatures | None = load_features(config.vgg).to(self.device) if looks else None
+        self.adversary = Adversary(config.adversarial, self.device) if config.adversarial.weight else None
 
     def begin_step(self, progress: float) -> None:
         """The share of the budget that is spent decides which terms take part."""
@@ -34,18 +42,30 @@ class TokenizerMethod:
             x_BCTHW = x_BCTHW.flip(-1)
         reconstruction_BCTHW = self.module(x_BCTHW).float()
         loss = pixel_loss(x_BCTHW, reconstruction_BCTHW, self.config)
-        terms = self._terms(x_BCTHW, reconstruction_BCTHW, generator)
-        for weight, value in terms.values():
-            loss = loss + weight * value
         error = (reconstruction_BCTHW.detach() - x_BCTHW).square().mean()
-        psnr = float(-10 * torch.log10(error / 4))
-        return StepOutput(
-            loss=loss, metrics={"psnr": psnr, **{name: float(value.detach()) for name, (_, value) in terms.items()}}
-        )
+        metrics = {"psnr": float(-10 * torch.log10(error / 4))}
+        terms = self._perceptual_terms(x_BCTHW, reconstruction_BCTHW, generator)
+        terms |= self._flow_term(x_BCTHW, reconstruction_BCTHW, generator)
+        for name, (weight, value) in terms.items():
+            loss, metrics[name] = loss + weight * value, float(value.detach())
+        if self.adversary is not None and (weight := self.config.adversarial.at(self.progress)):
+            metrics["discriminator"] = self.adversary.learn(x_BCTHW, reconstruction_BCTHW)
+            value = self.adversary.term(reconstruction_BCTHW, loss, self._last_layer())
+            loss, metrics["adversarial"] = loss + weight * value, float(value.detach())
+        return StepOutput(loss=loss, metrics=metrics)
 
-    def _terms(self, x: Tensor, reconstruction: Tensor, generator: torch.Generator) -> dict[str, tuple[float, Tensor]]:
-        """Weight and value of every term that takes part now."""
-        return self._perceptual_terms(x, reconstruction, generator)
+    def _last_layer(self) -> Tensor:
+        """The weights of the decoder's last convolution."""
+        return [parameter for parameter in self.module.decoder.parameters() if parameter.ndim > 1][-1]
+
+    def _flow_term(self, x: Tensor, reconstruction: Tensor, generator: torch.Generator) -> dict[str, tuple[float, Tensor]]:
+        weight = self.config.flow.at(self.progress)
+        if not weight or x.shape[2] == 1:  # an image does not move
+            return {}
+        pairs = random_pairs(x.shape[2], self.config.flow.pairs, generator)
+        if self.flow_network is not None:
+            return {"flow": (weight, flow_network_loss(x, reconstruction, pairs, self.flow_network))}
+        return {"flow": (weight, warped_neighbour_loss(x, reconstruction, pairs, ESTIMATORS[self.config.flow.estimator]))}
 
     def _perceptual_terms(
         self, x: Tensor, reconstruction: Tensor, generator: torch.Generator
@@ -63,6 +83,15 @@ class TokenizerMethod:
         if gram:
             terms["gram"] = gram, gram_loss(features, target, len(true) // len(x))
         return terms
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """What is trained beside the tokenizer: the discriminator and its optimizer."""
+        return {} if self.adversary is None else self.adversary.state_tensors()
+
+    def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """The inverse of `state_tensors`."""
+        if self.adversary is not None:
+            self.adversary.load_state_tensors(tensors)
 
     def compile(self) -> None:
         """Convolutions gain nothing from compilation on the machines measured."""
