@@ -18,7 +18,7 @@ from worldfoundry.training.config import LoopConfig, OptimConfig
 from worldfoundry.training.ema import EMA
 from worldfoundry.training.loop import claim, learning_rate, train
 from worldfoundry.training.method import StepOutput
-from worldfoundry.training.state import load_state, save_state
+from worldfoundry.training.state import load_optimizer, load_state, optimizer_tensors, save_state
 from worldfoundry.training.streams import TensorStream
 
 SCRIPT = """
@@ -104,6 +104,28 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, kill):
         [(row["step"], row["loss"]) for row in read_metrics(tmp_path / run / "metrics.jsonl")] for run in ("whole", "cut")
     )
     assert next(logged) == next(logged)  # steps that were done twice are logged once
+
+
+def test_moments_are_restored_in_the_layout_of_their_parameter():
+    """Fused AdamW walks weights and moments in memory order: a channels-last kernel with plain moments goes wrong silently."""
+
+    def optimizer_of(steps, saved=None):
+        torch.manual_seed(0)
+        conv = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+        optimizer = torch.optim.AdamW(conv.parameters(), lr=0.1, fused=True)
+        if saved is not None:
+            conv.load_state_dict(saved[0])
+            load_optimizer(optimizer, saved[1])
+        for _ in range(steps):
+            optimizer.zero_grad()
+            conv(torch.ones(1, 3, 4, 4)).square().sum().backward()
+            optimizer.step()
+        return conv.state_dict(), {k: v.detach().contiguous().clone() for k, v in optimizer_tensors(optimizer).items()}
+
+    whole, _ = optimizer_of(5)
+    weights, moments = optimizer_of(3)
+    resumed, _ = optimizer_of(2, ({k: v.clone() for k, v in weights.items()}, moments))
+    assert equal(whole, resumed)
 
 
 def test_sigterm_saves_the_very_step(tmp_path):

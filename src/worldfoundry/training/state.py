@@ -101,10 +101,14 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """The inverse of `optimizer_tensors`."""
+    """The inverse of `optimizer_tensors`. Moments get the memory layout of their parameter: fused kernels take it for granted."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith("optim."):
             _, number, name = key.split(".", 2)
-            state.setdefault(int(number), {})[name] = value
+            parameter = parameters[int(number)]
+            same_shape = value.shape == parameter.shape
+            laid_out = torch.empty_like(parameter, dtype=value.dtype).copy_(value) if same_shape else value
+            state.setdefault(int(number), {})[name] = laid_out
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
