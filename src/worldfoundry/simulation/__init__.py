@@ -7,7 +7,8 @@ Not decided here: how clips become training samples (`data`), how models are sco
 The test that shows it best: `tests/simulation/test_pusher.py` (the mirrored world, rendered, is the mirrored picture).
 
 Reading order: `pusher.py` (the scene and its driver), `render.py` (MuJoCo without a screen), `episodes.py` (the files),
-`simulate.py` (the folder), `executors.py` (several processes, Ray). The arm: `panda.py` (meshes, inverse kinematics), `manipulation_scene.py` (what is
+`simulate.py` (the folder), `executors.py` (several processes, Ray).
+The arm: `panda.py` (meshes, inverse kinematics), `manipulation_scene.py` (what is
 on the table), `manipulation_world.py` (what an action does), `manipulation_expert.py` (who acts), `manipulation.py` (what is
 recorded), `metaworld_tasks.py`; `lerobot_out.py` writes what they record as a LeRobot dataset.
 The textured worlds: `textures.py` and `scene.py` (what things are made of), `views.py` (cameras and their calibration), `captions.py`;
