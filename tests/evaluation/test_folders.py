@@ -197,3 +197,9 @@ def test_masks_beside_the_true_clips_give_positions_of_objects(folders, tmp_path
     np.savez(true / "clip_0.masks.npz", masks=np.zeros((8, 4, 4), np.uint8))
     with pytest.raises(DataError, match=r"clip_0\.masks\.npz"):
         run(config)
+
+
+def test_a_constant_video_is_said_in_the_row(folders):
+    made, true = folders
+    write_video(made / "clip_1.mp4", np.full_like(CLIPS[1], 90), 12)
+    assert read_clips({"generated": made}, true, 2).note == "1 of 3 generated clips show one picture from frame 3 on"

@@ -60,9 +60,10 @@ def _headline(found: "Evaluation") -> list[str]:
     what = counted(count, "clip") + (f" of {counted(sources, 'source')}" if sources < count else "")
     lines = [what + (f" ({note})" if note else "")]
     for metric in found.metrics:
-        mine, base = (" ".join(with_interval(found.row(metric.name, name))) for name in (GENERATED, found.baseline))
-        unit = f" {metric.unit}" if metric.unit else ""
-        lines.append(f"  {metric.label}: {mine}{unit}, {found.baseline} {base}{unit}")
+        rows = [found.row(metric.name, name) for name in (GENERATED, found.baseline)]
+        mine, base = (" ".join(filter(None, (*with_interval(row), metric.unit))) for row in rows)
+        said = rows[0].result.note.removeprefix(note).lstrip("; ")
+        lines.append(f"  {metric.label}: {mine}, {found.baseline} {base}" + (f" ({said})" if said else ""))
     return lines
 
 

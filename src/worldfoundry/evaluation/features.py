@@ -59,12 +59,13 @@ class FrameFeatures:
 
     def _clip(self, frames_KHWC: np.ndarray) -> np.ndarray:
         # A frozen clip shows one picture many times; the network looks at it once.
-        different, where = np.unique(frames_KHWC.reshape(len(frames_KHWC), -1), axis=0, return_inverse=True)
-        pictures = as_pictures(different.reshape(-1, *frames_KHWC.shape[1:]))
+        different: dict[bytes, int] = {}
+        where = [different.setdefault(frame.tobytes(), i) for i, frame in enumerate(frames_KHWC)]
+        pictures = as_pictures(frames_KHWC[list(different.values())])
         with torch.inference_mode():
             small = resize(pictures, self.size, self.size)
             vectors = torch.cat([self.describe(part) for part in small.split(BATCH)])
-        return vectors.double().numpy()[where.reshape(-1)]
+        return vectors.double().numpy()[np.searchsorted(list(different.values()), where)]
 
 
 @dataclass(frozen=True, kw_only=True)

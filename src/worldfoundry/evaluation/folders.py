@@ -151,6 +151,9 @@ def read_clips(candidates: Mapping[str, Path], reference: Path, prefix_frames: i
         )
     cut = max(len(clip.frames) for clips in made.values() for clip in clips) > length
     notes = [*note, *([f"clips are cut to the shortest, {length} frames"] if cut else [])]
+    for who, clips in made.items():
+        still = sum(bool((clip.frames[prefix_frames:length] == clip.frames[prefix_frames]).all()) for clip in clips)
+        notes += [f"{still} of {len(names)} {who} clips show one picture from frame {prefix_frames + 1} on"] if still else []
     return ClipSets(
         names=names,
         reference=np.stack([clip.frames[:length] for clip in known]),

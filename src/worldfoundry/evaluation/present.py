@@ -4,57 +4,72 @@ Axis legend: N clips, T frames, H height, W width, C = 3 (RGB).
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from worldfoundry.evaluation.baselines import BACKGROUND, COPY_LAST
+from worldfoundry.evaluation.baselines import BACKGROUND, COPY_LAST, NEAREST
+from worldfoundry.evaluation.catalogue import AnyMetric
 from worldfoundry.evaluation.charts import Series
 from worldfoundry.evaluation.compare import ALL, Evaluation, Row
 from worldfoundry.evaluation.distributions import DistributionMetric
 from worldfoundry.evaluation.flow import CONSTANT_VELOCITY
-from worldfoundry.evaluation.metrics import VideoMetric
 from worldfoundry.evaluation.report import Clip, Clips, LineChart, Section, Table, Text, clip
 
-CONTROLS = (COPY_LAST, CONSTANT_VELOCITY, BACKGROUND)
+CONTROLS = (COPY_LAST, CONSTANT_VELOCITY, BACKGROUND, NEAREST)
+WIDE = 7  # metrics that a table has room for
 
 
 def sections(evaluation: Evaluation, *, strong: Sequence[str] = (), left_out: Sequence[str] = ()) -> list[Section]:
     """Summary, differences to the baseline, what was left out, and one curve per metric. `strong` candidates are emphasised."""
     said = [Text(title="Not measured", paragraphs=[f"{line}." for line in left_out])] if left_out else []
-    return [
-        summary_table(evaluation, strong=strong),
-        difference_table(evaluation, strong=strong),
-        *said,
-        *curve_charts(evaluation),
-    ]
+    tables: list[Section] = []
+    for names, suffix in _table_parts(evaluation):
+        for make in (summary_table, difference_table):
+            table = make(evaluation, strong=strong, metrics=names)
+            tables.append(replace(table, title=table.title + suffix))
+    return [*tables[::2], *tables[1::2], *said, *curve_charts(evaluation)]
 
 
-def summary_table(evaluation: Evaluation, horizon: str = ALL, *, strong: Sequence[str] = ()) -> Table:
-    """Every candidate by every metric that has this horizon, with 95 % intervals."""
-    metrics = _metrics_at(evaluation, horizon)
+def _table_parts(evaluation: Evaluation) -> list[tuple[list[str], str]]:
+    """(metrics, suffix of the title): all in one table, or, where that is too wide, those of feature networks in a second one."""
+    names = [metric.name for metric in evaluation.metrics]
+    networks = [metric.name for metric in evaluation.metrics if metric.tier != "none"]
+    pixels = [name for name in names if name not in networks]
+    wide = len(names) > WIDE and pixels and networks
+    return [(pixels, ""), (networks, ", by feature networks")] if wide else [(names, "")]
+
+
+def summary_table(
+    evaluation: Evaluation, horizon: str = ALL, *, strong: Sequence[str] = (), metrics: Sequence[str] | None = None
+) -> Table:
+    """Every candidate by every metric (or those named) that has this horizon, with 95 % intervals."""
+    chosen = _metrics_at(evaluation, horizon, metrics)
     return Table(
         title="Scores over the whole future" if horizon == ALL else f"Scores at {horizon}",
-        header=["", *(heading(metric) for metric in metrics)],
+        header=["", *(heading(metric) for metric in chosen)],
         rows=[
-            [name, *(with_interval(evaluation.row(metric.name, name, horizon)) for metric in metrics)]
+            [name, *(with_interval(evaluation.row(metric.name, name, horizon)) for metric in chosen)]
             for name in evaluation.candidates
         ],
         strong=[i for i, name in enumerate(evaluation.candidates) if name in strong],
-        note=_note(evaluation, horizon),
+        note=_note(evaluation, horizon, chosen),
     )
 
 
-def difference_table(evaluation: Evaluation, horizon: str = ALL, *, strong: Sequence[str] = ()) -> Table:
+def difference_table(
+    evaluation: Evaluation, horizon: str = ALL, *, strong: Sequence[str] = (), metrics: Sequence[str] | None = None
+) -> Table:
     """Candidate minus baseline on the same clips: an interval that excludes 0 is a difference that these clips can show."""
     others = [name for name in evaluation.candidates if name != evaluation.baseline]
-    metrics = _metrics_at(evaluation, horizon)
+    chosen = _metrics_at(evaluation, horizon, metrics)
 
     def cells(name: str) -> list[tuple[str, str]]:
-        return [_difference(evaluation.row(metric.name, name, horizon)) for metric in metrics]
+        return [_difference(evaluation.row(metric.name, name, horizon)) for metric in chosen]
 
     return Table(
         title=f"Difference to {evaluation.baseline}, paired by clip",
-        header=["", *(heading(metric) for metric in metrics)],
+        header=["", *(heading(metric) for metric in chosen)],
         rows=[[name, *cells(name)] for name in others],
         strong=[i for i, name in enumerate(others) if name in strong],
         note="Square brackets: 95 % interval of the paired difference. If it includes 0, these clips do not settle it.",
@@ -118,12 +133,13 @@ def clip_rows(
     )
 
 
-def _metrics_at(evaluation: Evaluation, horizon: str) -> list[VideoMetric | DistributionMetric]:
+def _metrics_at(evaluation: Evaluation, horizon: str, names: Sequence[str] | None) -> list[AnyMetric]:
     """Metrics that compare sets of clips speak of the whole future only."""
-    return [m for m in evaluation.metrics if horizon == ALL or not isinstance(m, DistributionMetric)]
+    chosen = [m for m in evaluation.metrics if names is None or m.name in names]
+    return [m for m in chosen if horizon == ALL or not isinstance(m, DistributionMetric)]
 
 
-def heading(metric: VideoMetric | DistributionMetric) -> str:
+def heading(metric: AnyMetric) -> str:
     """Label with unit and direction."""
     arrow = "↑" if metric.better == "higher" else "↓"
     return f"{metric.label}{f' ({metric.unit})' if metric.unit else ''}\N{NO-BREAK SPACE}{arrow}"
@@ -152,11 +168,11 @@ def _form(name: str) -> str:
     return ".3g" if name.startswith(("FD", "KD", "FID", "FVD")) else ".2f"
 
 
-def _note(evaluation: Evaluation, horizon: str) -> str:
+def _note(evaluation: Evaluation, horizon: str, metrics: Sequence[AnyMetric]) -> str:
     """The setting in words, then what the rows have to say: once for all, and by metric."""
     setting, common = evaluation.setting, str(evaluation.setting["note"])
     said: dict[str, None] = {f"{common}.": None} if common else {}
-    for metric in _metrics_at(evaluation, horizon):
+    for metric in metrics:
         floor = evaluation.row(metric.name, evaluation.baseline, horizon).floor
         if np.isfinite(floor):
             said[f"{metric.label}: halves of the true clips against each other score up to {floor:.3g}."] = None

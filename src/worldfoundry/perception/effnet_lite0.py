@@ -117,7 +117,7 @@ def from_published(state: dict[str, Tensor]) -> EfficientNetLite0:
         if name.endswith("num_batches_tracked"):  # counts training steps; the publishers left it out
             renamed.setdefault(name, torch.zeros_like(tensor))
     fill(net, renamed, where="the EfficientNet-lite0 checkpoint")
-    return net.eval().requires_grad_(False)
+    return net.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # a third faster on a CPU
 
 
 def load_effnet_lite0(folder: Path) -> EfficientNetLite0:
