@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from worldfoundry.simulation.scene import COLOURS, NO_SHADOW, Scene, numbers
+from worldfoundry.simulation.scene import COLOURS, Scene, numbers
 
 ROOM_PATTERNS = {"wood": 4, "plain_wood": 3, "tile": 3, "plaster": 2, "brick": 2, "fabric": 2, "marble": 1, "stripes": 1}
 THINGS = {"checker": 1, "speckle": 1, "books": 3, "painting": 5, "leaves": 2}
@@ -264,8 +264,9 @@ def outdoors(scene: Scene) -> Place:
     """A meadow with houses, trees, bushes, rocks and a path, hills behind them."""
     rng = scene.rng
     ground = str(rng.choice(["grass", "grass", "gravel", "sand"]))
-    material = scene.surface(ground, tile_m=float(rng.uniform(1.5, 2.5)))
-    scene.add(f'<geom name="ground" type="plane" size="90 90 .1" material="{material}" {NO_SHADOW}/>')
+    tile_m = float(rng.uniform(1.5, 2.5))
+    # A box: as a plane of this size, the ground alone took as long as all the rest (measured with llvmpipe).
+    scene.add(scene.box((90, 90, 0.05), (0, 0, -0.05), scene.surface(ground), tile_m=tile_m, shadow=False))
     words = {"grass": "a meadow", "gravel": "a gravel yard", "sand": "a sandy yard"}[ground]
     place = Place(words=words, half=(7.5, 7.5), heights=(0.9, 4.5), focus=(0.0, 0.0, 1.4))
     path = scene.surface("gravel", "sand", "concrete", "tile", tile_m=1.5)
