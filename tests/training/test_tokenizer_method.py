@@ -10,7 +10,7 @@ from worldfoundry.tokenizers.config import named_config
 from worldfoundry.training.config import AdversarialConfig, FlowConfig, LoopConfig, TermConfig, TokenizerLossConfig
 from worldfoundry.training.loop import train
 from worldfoundry.training.losses.perceptual import VggFeatures
-from worldfoundry.training.methods.tokenizer import TokenizerMethod
+from worldfoundry.training.methods.tokenizer import TokenizerMethod, last_layer
 from worldfoundry.training.state import load_state
 from worldfoundry.training.streams import TensorStream
 
@@ -84,7 +84,7 @@ def test_the_adversarial_pull_on_the_last_layer_is_as_hard_as_asked():
     def gradient(**loss):
         made = method(l1=1.0, l2=0.0, **loss)
         made.training_step({"video": clips()}, generator()).loss.backward()
-        return made._last_layer().grad
+        return last_layer(made.module).grad
 
     plain = gradient()
     both = gradient(adversarial=AdversarialConfig(weight=0.5, largest_weight=1e6, **ADVERSARIAL))

@@ -7,7 +7,7 @@ import hashlib
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -28,6 +28,9 @@ class Config(BaseModel):
         validate_default=True,
         protected_namespaces=(),
     )
+
+    packaged: ClassVar[Path | None] = None
+    """A folder of YAML files that `--config` finds by name, without a path."""
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], *, where: str = "config") -> Self:
@@ -249,7 +252,7 @@ def _take_option(argv: list[str], name: str) -> tuple[list[str], str | None]:
 
 def _from_file(cls: type[C], path: Path) -> C:
     """An instance from YAML in which required fields that the file leaves out are still asked of the flags."""
-    values = read_yaml(path)
+    values = read_yaml(_find_config(cls, path))
     try:
         cls.model_validate(values)
     except ValidationError as error:
@@ -257,6 +260,16 @@ def _from_file(cls: type[C], path: Path) -> C:
         if lines:
             raise ConfigError("\n".join(lines)) from error
     return _with_holes(cls, values)
+
+
+def _find_config(cls: type[Config], path: Path) -> Path:
+    """The file itself or, for a bare name, the one of that name that ships with the config. Raises ConfigError."""
+    if cls.packaged is None or path.exists() or len(path.parts) > 1 or path.suffix:
+        return path
+    names = sorted(file.stem for file in cls.packaged.glob("*.yaml"))
+    if path.name not in names:
+        raise ConfigError(f"There is no config file and no packaged config {path.name!r}.", did_you_mean(path.name, names))
+    return cls.packaged / f"{path.name}.yaml"
 
 
 def _with_holes(cls: Any, values: dict[str, Any]) -> Any:

@@ -1,7 +1,7 @@
 """The options of the recipes."""
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 from tyro.conf import Positional
@@ -44,7 +44,13 @@ class ValidationConfig(Config):
 
 
 class TrainTokenizerConfig(Config):
-    """Train or fine-tune a tokenizer on a folder that `worldfoundry curate` wrote."""
+    """Train or fine-tune a tokenizer on a folder that `worldfoundry curate` wrote.
+
+    Packaged: --config nano-cv8x8x8, nano-dv8x16x16 (the shipped sizes), cosmos-cv8x8x8 (the published training),
+    finetune (a loaded checkpoint on your clips).
+    """
+
+    packaged: ClassVar[Path | None] = Path(__file__).parent / "configs"
 
     data: Positional[Path]
     """A clip dataset."""

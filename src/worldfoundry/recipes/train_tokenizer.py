@@ -30,7 +30,7 @@ from worldfoundry.tokenizers.linear_start import can_start_linear, linear_start
 from worldfoundry.tokenizers.tokenizer import Tokenizer
 from worldfoundry.training.loop import TrainResult, claim, train
 from worldfoundry.training.method import BatchStream
-from worldfoundry.training.methods.tokenizer import TokenizerMethod, to_float
+from worldfoundry.training.methods.tokenizer import TokenizerMethod, last_layer, to_float
 from worldfoundry.training.prefetch import Prefetch
 from worldfoundry.training.streams import ImageTurns
 
@@ -110,8 +110,7 @@ def _start(config: TrainTokenizerConfig, dataset: ClipDataset, parts: Split) -> 
 @torch.no_grad()
 def start_quietly(tokenizer: Tokenizer) -> None:
     """Shrink the output layer of a random network: a random picture, amplified by the inverse Haar, is worse than a gray one."""
-    for parameter in tokenizer.decoder.conv_out.parameters():
-        parameter.mul_(QUIET)
+    last_layer(tokenizer).mul_(QUIET)
 
 
 def _check_windows(config: TrainTokenizerConfig, tokenizer: Tokenizer) -> None:

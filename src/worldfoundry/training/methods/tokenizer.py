@@ -50,13 +50,9 @@ class TokenizerMethod:
             loss, metrics[name] = loss + weight * value, float(value.detach())
         if self.adversary is not None and (weight := self.config.adversarial.at(self.progress)):
             metrics["discriminator"] = self.adversary.learn(x_BCTHW, reconstruction_BCTHW)
-            value = self.adversary.term(reconstruction_BCTHW, loss, self._last_layer())
+            value = self.adversary.term(reconstruction_BCTHW, loss, last_layer(self.module))
             loss, metrics["adversarial"] = loss + weight * value, float(value.detach())
         return StepOutput(loss=loss, metrics=metrics)
-
-    def _last_layer(self) -> Tensor:
-        """The weights of the decoder's last convolution."""
-        return [parameter for parameter in self.module.decoder.parameters() if parameter.ndim > 1][-1]
 
     def _flow_term(self, x: Tensor, reconstruction: Tensor, generator: torch.Generator) -> dict[str, tuple[float, Tensor]]:
         weight = self.config.flow.at(self.progress)
@@ -95,6 +91,11 @@ class TokenizerMethod:
 
     def compile(self) -> None:
         """Convolutions gain nothing from compilation on the machines measured."""
+
+
+def last_layer(tokenizer: Tokenizer) -> Tensor:
+    """The weights of the decoder's last convolution."""
+    return [parameter for parameter in tokenizer.decoder.conv_out.parameters() if parameter.ndim > 1][-1]
 
 
 def to_float(video_BTHWC: Tensor) -> Tensor:
