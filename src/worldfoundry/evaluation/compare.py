@@ -212,8 +212,8 @@ def _row(
     note: str,
 ) -> Row:
     mine, other = sums[name].clips(span), sums[baseline].clips(span)
-    parts = (sums_N.by_source(draws.source_N) for sums_N in (mine, other))
-    difference, low, high = paired_difference(*parts, draws.weights_RG)
+    source_N = draws.source_N
+    difference, low, high = paired_difference(mine.by_source(source_N), other.by_source(source_N), draws.weights_RG)
     return Row(
         candidate=name,
         horizon=horizon,

@@ -110,7 +110,7 @@ def _mask_metrics(clips: ClipSets) -> list[MaskCentroidError]:
 
 def _of_sets(choice: Choice) -> list[AnyMetric]:
     """Metrics that need no partner for each clip. Raises UsageError if there is none."""
-    chosen = [metric for metric in choice.metrics if isinstance(metric, DistributionMetric)]
+    chosen: list[AnyMetric] = [metric for metric in choice.metrics if isinstance(metric, DistributionMetric)]
     if not chosen:
         raise UsageError(
             "Clips without partners can only be compared as sets, and no metric of sets is at hand.",
