@@ -112,13 +112,14 @@ def test_moments_are_restored_in_the_layout_of_their_parameter():
     def optimizer_of(steps, saved=None):
         torch.manual_seed(0)
         conv = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+        x = torch.randn(1, 3, 4, 4)
         optimizer = torch.optim.AdamW(conv.parameters(), lr=0.1, fused=True)
         if saved is not None:
             conv.load_state_dict(saved[0])
             load_optimizer(optimizer, saved[1])
         for _ in range(steps):
             optimizer.zero_grad()
-            conv(torch.ones(1, 3, 4, 4)).square().sum().backward()
+            conv(x).square().sum().backward()
             optimizer.step()
         return conv.state_dict(), {k: v.detach().contiguous().clone() for k, v in optimizer_tensors(optimizer).items()}
 

@@ -1,9 +1,11 @@
 """Tokenizer training: each term alone moves encoder and decoder, terms wait for their share, a cut run with all of them resumes."""
 
+import sys
+
 import pytest
 import torch
 
-from worldfoundry.core.errors import CheckpointError
+from worldfoundry.core.errors import CheckpointError, MissingExtraError
 from worldfoundry.perception.vgg16 import CAFFE, Vgg16Trunk
 from worldfoundry.tokenizers.build import build_tokenizer
 from worldfoundry.tokenizers.config import named_config
@@ -111,8 +113,14 @@ def test_a_term_of_weight_nought_loads_no_network():
 
 
 def test_an_image_has_no_flow():
-    made = method(flow=FlowConfig(weight=1.0))
+    made = method(flow=FlowConfig(weight=1.0, estimator="lucas-kanade"))
     assert "flow" not in made.training_step({"video": clips(frames=1)}, generator()).metrics
+
+
+def test_missing_opencv_is_told_before_the_first_step_not_when_the_term_sets_in(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(MissingExtraError, match="cv2"):
+        method(flow=FlowConfig(weight=1.0, start=0.9))
 
 
 def test_a_differentiable_flow_network_takes_the_place_of_the_estimator():

@@ -61,11 +61,7 @@ def visible_flow(a_PCHW: Tensor, b_PCHW: Tensor, estimator: FlowEstimator) -> tu
 
 def dense_inverse_search(a_PCHW: Tensor, b_PCHW: Tensor) -> Tensor:
     """OpenCV's DIS on gray bytes, on the CPU. Raises MissingExtraError without OpenCV."""
-    try:
-        import cv2
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("cv2", "curate") from error
-    search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    search = _search()
     gray = (np.ascontiguousarray(_bytes(pictures).mean(-1).round().astype(np.uint8)) for pictures in (a_PCHW, b_PCHW))
     flows = [search.calc(a, b, None) for a, b in zip(*gray, strict=True)]
     return torch.from_numpy(np.stack(flows)).permute(0, 3, 1, 2).to(a_PCHW.device)
@@ -78,6 +74,21 @@ def pyramid_lucas_kanade(a_PCHW: Tensor, b_PCHW: Tensor) -> Tensor:
 
 
 ESTIMATORS: dict[str, FlowEstimator] = {"dis": dense_inverse_search, "lucas-kanade": pyramid_lucas_kanade}
+
+
+def flow_estimator(name: str) -> FlowEstimator:
+    """One of ESTIMATORS, known to work here. Raises MissingExtraError at once, not hours later when the term sets in."""
+    if name == "dis":
+        _search()
+    return ESTIMATORS[name]
+
+
+def _search() -> Any:
+    try:
+        import cv2
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("cv2", "curate") from error
+    return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
 
 def warp(picture_PCHW: Tensor, flow_P2HW: Tensor) -> Tensor:

@@ -9,7 +9,13 @@ from torch import Tensor
 from worldfoundry.tokenizers.tokenizer import Tokenizer
 from worldfoundry.training.config import TokenizerLossConfig
 from worldfoundry.training.losses.adversarial import Adversary
-from worldfoundry.training.losses.flow import ESTIMATORS, FlowEstimator, flow_network_loss, random_pairs, warped_neighbour_loss
+from worldfoundry.training.losses.flow import (
+    FlowEstimator,
+    flow_estimator,
+    flow_network_loss,
+    random_pairs,
+    warped_neighbour_loss,
+)
 from worldfoundry.training.losses.perceptual import VggFeatures, gram_loss, load_features, perceptual_loss, random_frames
 from worldfoundry.training.losses.pixel import pixel_loss
 from worldfoundry.training.method import StepOutput
@@ -25,6 +31,8 @@ class TokenizerMethod:
         self, tokenizer: Tokenizer, config: TokenizerLossConfig, *, mirror: bool, flow_network: FlowEstimator | None = None
     ) -> None:
         self.module, self.config, self.mirror, self.flow_network = tokenizer, config, mirror, flow_network
+        measures = config.flow.weight and flow_network is None
+        self.flow_estimator = flow_estimator(config.flow.estimator) if measures else None
         self.device = next(tokenizer.parameters()).device
         self.progress = 0.0
         looks = config.perceptual.weight or config.gram.weight
@@ -61,7 +69,8 @@ class TokenizerMethod:
         pairs = random_pairs(x.shape[2], self.config.flow.pairs, generator)
         if self.flow_network is not None:
             return {"flow": (weight, flow_network_loss(x, reconstruction, pairs, self.flow_network))}
-        return {"flow": (weight, warped_neighbour_loss(x, reconstruction, pairs, ESTIMATORS[self.config.flow.estimator]))}
+        assert self.flow_estimator is not None, "there is one where the term has a weight"
+        return {"flow": (weight, warped_neighbour_loss(x, reconstruction, pairs, self.flow_estimator))}
 
     def _perceptual_terms(
         self, x: Tensor, reconstruction: Tensor, generator: torch.Generator
