@@ -157,17 +157,10 @@ def evaluate_predictions(
     hashes = {m.name: protocol_hash(m, identity, prefix_frames, frames, facts) for m in chosen}
     sets = [metric for metric in chosen if isinstance(metric, DistributionMetric)]
     rows += _set_rows(sets, reference, everyone, prefix_frames, baseline, draws, hashes, note)
-    what = "clips" if sources == len(reference) else f"the {sources} sources of the clips"
     setting = {
-        "clips": len(reference),
-        "sources": sources,
-        "frames": reference.shape[1],
-        "prefix_frames": prefix_frames,
-        "height": reference.shape[2],
-        "width": reference.shape[3],
+        **_setting(reference, prefix_frames, draws),
         "fps": fps,
         "baseline": baseline,
-        "interval": f"95 % percentile bootstrap over {what}, {resamples} resamples, seed {seed}",
         "protocol": dict(protocol or {}),
         "note": note,
     }
@@ -180,6 +173,21 @@ def evaluate_predictions(
         baseline=baseline,
         setting=setting,
     )
+
+
+def _setting(reference: np.ndarray, prefix_frames: int, draws: Draws) -> dict[str, Any]:
+    """The clips and the intervals in words and numbers."""
+    resamples, sources = draws.weights_RG.shape
+    what = "clips" if sources == len(reference) else f"the {sources} sources of the clips"
+    return {
+        "clips": len(reference),
+        "sources": sources,
+        "frames": reference.shape[1],
+        "prefix_frames": prefix_frames,
+        "height": reference.shape[2],
+        "width": reference.shape[3],
+        "interval": f"95 % percentile bootstrap over {what}, {resamples} resamples, seed {draws.seed}",
+    }
 
 
 CONTROLS = {COPY_LAST: copy_last_frame, CONSTANT_VELOCITY: constant_velocity, BACKGROUND: background_control}
