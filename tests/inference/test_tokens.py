@@ -227,7 +227,7 @@ def test_half_precision_that_overflows_is_said_not_clipped(clips, tmp_path):
     with torch.no_grad():
         list(loud.encoder.parameters())[-1].fill_(6e4)  # the last bias: features of 60 000 each
         loud.to_latent.weight.fill_(2.0)
-    with pytest.raises(DataError, match=r"NaN or infinity while encoding 'b' in float16.*bfloat16"):
+    with pytest.raises(DataError, match=r"NaN or infinity in torch\.float16"):
         tokenize(clips / "b.mp4", loud, tmp_path / "out")
 
 

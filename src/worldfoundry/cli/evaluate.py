@@ -3,6 +3,7 @@
 import sys
 from typing import TYPE_CHECKING
 
+from worldfoundry.cli.evaluate_tokenizer import ENTRY as TOKENIZER
 from worldfoundry.core.errors import UsageError
 from worldfoundry.evaluation.config import EvaluateGenerationConfig
 
@@ -72,4 +73,7 @@ def counted(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-SUBCOMMANDS = {"generation": (EvaluateGenerationConfig, run, "generated futures against the true ones, per horizon")}
+SUBCOMMANDS = {
+    "generation": (EvaluateGenerationConfig, run, "generated futures against the true ones, per horizon"),
+    "tokenizer": TOKENIZER,
+}

@@ -25,7 +25,7 @@ from worldfoundry.core.progress import progress, say
 from worldfoundry.core.video_io import write_video
 from worldfoundry.data.latents import LatentCache
 from worldfoundry.inference.token_sources import Source, sources
-from worldfoundry.tokenizers.tokenizer import Tokenizer, pad_to_multiple
+from worldfoundry.tokenizers.tokenizer import DiscreteTokenizer, Tokenizer
 
 STILL_FPS = 24.0
 
@@ -182,12 +182,12 @@ def _check_same(cache: LatentCache, clip: Source) -> None:
 def _encode(cache: LatentCache, clip: Source, tokenizer: Tokenizer, encoder: TextEncoder | None) -> None:
     frames, fps = clip.read()
     x_BCTHW = torch.from_numpy(frames)[None].movedim(-1, 1).float() / 127.5 - 1
-    x_BCTHW = pad_to_multiple(x_BCTHW.to(_device(tokenizer)), tokenizer.spec)
-    z_CTHW = _finite(tokenizer.encode(x_BCTHW), tokenizer, f"encoding {clip.key!r}")[0]
-    tensors = {"latents": z_CTHW}
-    if tokenizer.spec.discrete:
+    x_BCTHW = x_BCTHW.to(_device(tokenizer))
+    if isinstance(tokenizer, DiscreteTokenizer):
         small = torch.uint16 if tokenizer.config.codebook_size <= 2**16 else torch.int32
-        tensors = {"indices": tokenizer.quantizer.codes_to_indices(z_CTHW[None])[0].to(small)}  # type: ignore[union-attr]
+        tensors = {"indices": tokenizer.encode_indices(x_BCTHW, strict=False)[0].to(small)}
+    else:
+        tensors = {"latents": tokenizer.encode(x_BCTHW, strict=False)[0]}
     if encoder is not None:
         rows = min(encoder.count_tokens(clip.caption), encoder.max_length)
         tensors["text"] = encoder.encode([clip.caption])[0, :rows]
@@ -214,8 +214,11 @@ def _decode(cache: LatentCache, key: str, tokenizer: Tokenizer, target: Path) ->
     stored = tensors[name][None].to(_device(tokenizer))
     if stored.is_floating_point() and not torch.isfinite(stored).all():
         raise DataError(f"{where!r}: {name} hold NaN or infinity.", "Encode the clip again.")
-    x_BCTHW = tokenizer.decode_indices(stored.int()) if name == "indices" else tokenizer.decode(stored)  # type: ignore[operator]
-    x_BCTHW = _finite(x_BCTHW, tokenizer, f"decoding {key!r}")[:, :, : facts.num_frames, : facts.height, : facts.width]
+    size = facts.num_frames, facts.height, facts.width
+    if isinstance(tokenizer, DiscreteTokenizer):
+        x_BCTHW = tokenizer.decode_indices(stored.int(), size=size)
+    else:
+        x_BCTHW = tokenizer.decode(stored, size=size)
     write_video(target, to_frames(x_BCTHW)[0].numpy(), facts.fps or STILL_FPS)
     return target
 
@@ -223,14 +226,6 @@ def _decode(cache: LatentCache, key: str, tokenizer: Tokenizer, target: Path) ->
 def to_frames(x_BCTHW: Tensor) -> Tensor:
     """Float video → uint8 [B, T, H, W, C] on the CPU."""
     return x_BCTHW.float().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8).movedim(1, -1).cpu()
-
-
-def _finite(x: Tensor, tokenizer: Tokenizer, doing: str) -> Tensor:
-    if not torch.isfinite(x).all():
-        dtype = str(tokenizer.dtype).removeprefix("torch.")
-        hint = "Use --dtype bfloat16 or float32." if dtype == "float16" else "The weights or the input are damaged."
-        raise DataError(f"NaN or infinity while {doing} in {dtype}.", hint)
-    return x
 
 
 def _device(tokenizer: Tokenizer) -> torch.device:
