@@ -69,7 +69,7 @@ def _reading() -> Text:
             "in brackets is a distance on that network, not the published metric that it resembles.",
             "A continuous value counts 16 bits (bfloat16), an index log2 of the codebook. H.264 is x264, 4:2:0, one group of "
             "pictures, without container and comment; JPEG is every frame alone; bicubic keeps every frame and as many colour "
-            "values as the tokenizer stores numbers (8 bits each).",
+            "values as the tokenizer stores numbers (8 bits each). Clips that were H.264 before they came here favour H.264.",
         ],
     )
 
