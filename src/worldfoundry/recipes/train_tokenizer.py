@@ -26,11 +26,12 @@ from worldfoundry.recipes.tokenizer_validation import code_usage, reconstruct, s
 from worldfoundry.recipes.windows import Split, check_window, split, spread_windows
 from worldfoundry.tokenizers.build import build_tokenizer
 from worldfoundry.tokenizers.config import named_config
+from worldfoundry.tokenizers.even_start import even_start
 from worldfoundry.tokenizers.linear_start import can_start_linear, linear_start
 from worldfoundry.tokenizers.tokenizer import Tokenizer
 from worldfoundry.training.loop import TrainResult, claim, train
 from worldfoundry.training.method import BatchStream
-from worldfoundry.training.methods.tokenizer import TokenizerMethod, last_layer, to_float
+from worldfoundry.training.methods.tokenizer import TokenizerMethod, to_float
 from worldfoundry.training.prefetch import Prefetch
 from worldfoundry.training.streams import ImageTurns
 
@@ -103,14 +104,8 @@ def _start(config: TrainTokenizerConfig, dataset: ClipDataset, parts: Split) -> 
         share = linear_start(tokenizer, to_float(_sample(config.window, dataset, parts.train, SAMPLE_WINDOWS)))
         say(f"tokenizer: starts as the best linear one, {100 * share:.1f} % of the variance kept")
     else:
-        start_quietly(tokenizer)
+        even_start(tokenizer)
     return tokenizer
-
-
-@torch.no_grad()
-def start_quietly(tokenizer: Tokenizer) -> None:
-    """Shrink the output layer of a random network: a random picture, amplified by the inverse Haar, is worse than a gray one."""
-    last_layer(tokenizer).mul_(QUIET)
 
 
 def _check_windows(config: TrainTokenizerConfig, tokenizer: Tokenizer) -> None:

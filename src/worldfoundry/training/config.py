@@ -11,8 +11,10 @@ DecayRate = Annotated[float, Field(ge=0, lt=1)]
 
 
 class OptimConfig(Config):
-    """AdamW with linear warm-up and decay."""
+    """AdamW or Muon, with linear warm-up and decay."""
 
+    name: Literal["adamw", "muon"] = "adamw"
+    """muon orthogonalises the steps of matrices and kernels (vectors keep AdamW's): fewer steps for convolutional networks."""
     lr: float = Field(default=1e-3, gt=0)
     """Peak learning rate."""
     betas: tuple[DecayRate, DecayRate] = (0.9, 0.99)

@@ -25,6 +25,7 @@ from worldfoundry.core.progress import MetricsLog, progress, read_metrics, say
 from worldfoundry.training.config import LoopConfig, OptimConfig
 from worldfoundry.training.ema import EMA
 from worldfoundry.training.method import BatchStream, Method, StagedMethod, StatefulMethod, decay_groups
+from worldfoundry.training.muon import Muon
 from worldfoundry.training.state import (
     clean_leftovers,
     has_state,
@@ -56,7 +57,7 @@ class Trainer:
     def __init__(self, method: Method, data: BatchStream, config: LoopConfig, run: Path) -> None:
         self.method, self.data, self.config, self.run = method, data, config, run
         self.device = next(method.module.parameters()).device
-        self.optimizer = _adamw(method, config.optim)
+        self.optimizer = _optimizer(method, config.optim)
         self.ema = EMA(method.module, config.ema_decay)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.step, self.seconds, self.loss = 0, 0.0, math.nan
@@ -249,8 +250,10 @@ def learning_rate(config: OptimConfig, step: int, progress_share: float) -> floa
     return config.lr * warm * (config.final_lr_ratio + (1 - config.final_lr_ratio) * shapes[config.decay])
 
 
-def _adamw(method: Method, config: OptimConfig) -> torch.optim.AdamW:
+def _optimizer(method: Method, config: OptimConfig) -> torch.optim.Optimizer:
     groups = decay_groups(method.module.named_parameters(), config.weight_decay)
+    if config.name == "muon":
+        return Muon(groups, lr=config.lr, betas=config.betas, eps=config.eps)
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
 
 
