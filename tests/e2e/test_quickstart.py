@@ -75,7 +75,9 @@ def test_the_tokenizer_is_worth_having_and_both_losses_were_logged(out):
     metrics = json.loads((out / "tokenizer-run" / "metrics.json").read_text())
     assert metrics["held_out_psnr_db"] > 20
     for name in ("tokenizer-run", "world-run"):
-        assert read_metrics(out / name / "metrics.jsonl")[-1]["loss"] > 0
+        losses = [row["loss"] for row in read_metrics(out / name / "metrics.jsonl") if "loss" in row]  # others: validations
+        assert losses
+        assert min(losses) > 0
 
 
 def test_held_out_sources_were_not_trained_on(out):

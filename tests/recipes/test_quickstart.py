@@ -5,9 +5,11 @@ from types import SimpleNamespace
 import pytest
 
 from worldfoundry.core.errors import BlockedError
+from worldfoundry.core.progress import MetricsLog
 from worldfoundry.guardrails.runner import GuardPolicy, Guardrails
 from worldfoundry.recipes.config import QuickstartConfig
 from worldfoundry.recipes.quickstart import BATCH, _batches, guarded_windows
+from worldfoundry.recipes.quickstart_report import training_charts
 
 
 def windows(*captions):
@@ -37,3 +39,18 @@ def test_batches_share_a_prompt_and_no_two_windows_a_seed(encoder, sizes):
     assert seeds == list(range(3, 3 + len(clips)))
     if encoder == "minilm":
         assert all({clips[row].record.caption for row in batch.rows} == {batch.request.prompt} for batch in batches)
+
+
+@pytest.mark.parametrize("validations", [1, 2])
+def test_each_curve_takes_the_rows_that_have_its_value(tmp_path, validations):
+    for run in ("tokenizer-run", "world-run"):
+        log = MetricsLog(tmp_path / run / "metrics.jsonl")
+        for step in (1, 2):
+            log.log(step, seconds=60.0 * step, loss=1.0)
+            if run == "tokenizer-run" and step > 2 - validations:
+                log.log(step, seconds=60.0 * step, held_out_psnr_db=20.0 + step)
+        log.close()
+    found = {chart.title: (list(chart.series[0].x), list(chart.series[0].y)) for chart in training_charts(tmp_path)}
+    losses = {f"{name}: training loss": ([1.0, 2.0], [1.0, 1.0]) for name in ("Tokenizer", "World model")}
+    psnr = {"Tokenizer: held-out PSNR": ([1.0, 2.0], [21.0, 22.0])}
+    assert found == {**losses, **(psnr if validations == 2 else {})}  # one point is no curve

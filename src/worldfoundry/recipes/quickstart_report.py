@@ -1,8 +1,9 @@
 """The quickstart's report: what was made, how good it is, and in words what such a model can and cannot do."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,7 @@ def write_quickstart_report(
     if response is not None:
         sections.append(_response_table(response))
     sections += curve_charts(evaluation, ["psnr_moving", PUSHER])
-    sections += _loss_charts(road)
+    sections += training_charts(road.config.out)
     sections.append(_guards(futures))
     sections.append(_times(road))
     subtitle = f"{clock(sum(road.seconds.values()))} on {machine(hardware())}"
@@ -140,14 +141,28 @@ def _response_table(response: Evaluation) -> Table:
     return Table(title="Do the actions matter? " + table.title, header=table.header, rows=table.rows, note=table.note)
 
 
-def _loss_charts(road: Road) -> list[Section]:
+def training_charts(out: Path) -> list[Section]:
+    """What the two runs in OUT logged: their losses and, where it was measured more than once, the held-out PSNR.
+
+    A row of metrics.jsonl has the values that were measured at its step; a curve takes the rows that have its own.
+    """
     charts: list[Section] = []
     for name, run in (("Tokenizer", "tokenizer-run"), ("World model", "world-run")):
-        rows = [row for row in read_metrics(road.config.out / run / "metrics.jsonl") if "loss" in row]
-        x, y = [row["seconds"] / 60 for row in rows], _smooth([row["loss"] for row in rows])
-        series = [Series(label="loss (running mean)", x=x, y=y)]
-        charts.append(LineChart(title=f"{name}: training loss", series=series, x_label="minutes", y_label="loss", log_y=True))
+        rows = read_metrics(out / run / "metrics.jsonl")
+        x, y = _curve(rows, "loss")
+        loss = Series(label="loss (running mean)", x=x, y=_smooth(y))
+        charts.append(LineChart(title=f"{name}: training loss", series=[loss], x_label="minutes", y_label="loss", log_y=True))
+        x, y = _curve(rows, "held_out_psnr_db")
+        if len(x) > 1:
+            psnr = Series(label="PSNR", x=x, y=y)
+            charts.append(LineChart(title=f"{name}: held-out PSNR", series=[psnr], x_label="minutes", y_label="dB"))
     return charts
+
+
+def _curve(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[list[float], list[float]]:
+    """Minutes of training and values of `name`, from the rows that have it."""
+    points = [(row["seconds"] / 60, row[name]) for row in rows if name in row]
+    return [x for x, _ in points], [y for _, y in points]
 
 
 def _smooth(values: Sequence[float], keep: float = 0.8) -> list[float]:
