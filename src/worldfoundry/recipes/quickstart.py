@@ -81,6 +81,11 @@ class Futures:
     verdicts: tuple[Verdict, ...]
     requests: list[Request]
 
+    @property
+    def sources(self) -> list[str]:
+        """What each window was cut from: windows of one video are alike, so intervals must draw them together."""
+        return [window.record.source_id for window in self.windows]
+
 
 def quickstart(config: QuickstartConfig) -> Path:
     """Walk the road; returns the path of report.html. Every step resumes where a killed run stopped."""
@@ -256,12 +261,13 @@ def save_futures(futures: Futures, run: DiffusionRun, folder: Path) -> list[Path
 
 
 def evaluate(futures: Futures, run: DiffusionRun) -> Evaluation:
-    """Every candidate against the true futures, per horizon, paired by window with copy-last-frame."""
+    """Every candidate against the true futures, per horizon, paired by window with copy-last-frame; sources are resampled."""
     return evaluate_predictions(
         futures.truth,
         futures.candidates,
         futures.prefix_frames,
         fps=run.world.config.fps,
+        groups=futures.sources,
         protocol={"clips": "held-out sources"},
     )
 
@@ -272,7 +278,13 @@ def action_response(futures: Futures, run: DiffusionRun) -> Evaluation | None:
     if SHUFFLED not in chosen:
         return None
     return evaluate_predictions(
-        futures.truth, chosen, futures.prefix_frames, fps=run.world.config.fps, baseline=SHUFFLED, horizons=1
+        futures.truth,
+        chosen,
+        futures.prefix_frames,
+        fps=run.world.config.fps,
+        groups=futures.sources,
+        baseline=SHUFFLED,
+        horizons=1,
     )
 
 
