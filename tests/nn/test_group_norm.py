@@ -38,3 +38,9 @@ def test_norm_and_silu_leave_their_input_alone(gradients):
         out = norm_silu(norm, x)
     assert torch.equal(x, before)
     torch.testing.assert_close(out, F.silu(norm(x)))
+
+
+def test_a_large_mean_costs_no_digits():
+    x = torch.randn(1, 2, 32, 32, 64, generator=torch.Generator().manual_seed(0)) + 30
+    exact = F.layer_norm(x.double(), x.shape[2:])
+    torch.testing.assert_close(FrameNorm(64)(x).double(), exact, atol=5e-5, rtol=0)

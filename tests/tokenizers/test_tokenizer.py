@@ -247,10 +247,16 @@ def test_overflow_in_half_precision_is_an_error():
         module.decode(torch.full((1, 4, 2, 2, 2), 100.0))
 
 
-@pytest.mark.parametrize("name", ["debug", "debug-ci8x8"])
-def test_kernels_stay_channels_last_through_casts_and_loading(name):
-    module = make(name)
-    module.load_state_dict(make(name).state_dict())
+def test_overflow_before_the_rounding_is_not_taken_for_a_code():
+    module = make("debug-dv4x8x8").to(torch.float16)
+    with torch.no_grad():
+        module.to_latent.weight.fill_(6e4)
+    with pytest.raises(DataError, match="encode gave NaN or infinity"):
+        module.encode(noise(1, 3, 5, 16, 16))
+
+
+def test_kernels_stay_channels_last_through_casts_and_loading():
+    module = make("debug")
+    module.load_state_dict(make("debug").state_dict())
     for moved in (module, module.to(torch.bfloat16)):
-        kernel = moved.encoder.conv_out.spatial.weight[:, :, 0] if name == "debug" else moved.encoder.conv_out.weight
-        assert kernel.is_contiguous(memory_format=torch.channels_last)
+        assert moved.encoder.conv_out.spatial.weight[:, :, 0].is_contiguous(memory_format=torch.channels_last)

@@ -73,7 +73,7 @@ class Tokenizer(nn.Module):
         """
         x_BCTHW = x_BCTHW if strict else pad_to_multiple(x_BCTHW, self.spec)
         self._check_video(x_BCTHW)
-        return self._checked_output(self._bottleneck(self._features(x_BCTHW)), "encode")
+        return self._bottleneck(self._checked_output(self._features(x_BCTHW), "encode"))
 
     def decode(self, z_BCTHW: Tensor, *, size: tuple[int, int, int] | None = None) -> Tensor:
         """Latents [B, C, 1 + k, H, W] → video [B, 3, 1 + t·k, H·h, W·w] in the model's dtype, not clamped to [-1, 1].
@@ -92,7 +92,7 @@ class Tokenizer(nn.Module):
         """
         self._check_video(x_BCTHW, is_first=cache is None)
         following = FrameCache.following(cache)
-        return self._checked_output(self._bottleneck(self._encode(x_BCTHW, following)), "encode"), following
+        return self._bottleneck(self._checked_output(self._encode(x_BCTHW, following), "encode")), following
 
     def decode_chunk(self, z_BCTHW: Tensor, cache: FrameCache | None = None) -> tuple[Tensor, FrameCache]:
         """The next latent frames of a clip → their frames, and the cache for the chunk after them.
@@ -144,9 +144,8 @@ class Tokenizer(nn.Module):
     def _order_kernels(self) -> None:
         """Lay kernels out in memory as the convolutions read them, channels last; else each call would copy them."""
         for kernel in self.parameters():
-            if kernel.ndim > 3:
-                layout = torch.channels_last_3d if kernel.ndim == 5 else torch.channels_last
-                kernel.data = kernel.data.contiguous(memory_format=layout)
+            if kernel.ndim == 5:
+                kernel.data = kernel.data.contiguous(memory_format=torch.channels_last_3d)
 
     def _bottleneck(self, features_BCTHW: Tensor) -> Tensor:
         """What a discrete tokenizer rounds."""
@@ -269,8 +268,8 @@ class DiscreteTokenizer(Tokenizer):
 
 
 def _pictures(x_BCTHW: Tensor) -> Tensor:
-    """Frames as a batch of images, channels last in memory."""
-    return rearrange(x_BCTHW, "b c t h w -> (b t) c h w").contiguous(memory_format=torch.channels_last)
+    """Frames as a batch of images."""
+    return rearrange(x_BCTHW, "b c t h w -> (b t) c h w").contiguous()
 
 
 def pad_to_multiple(x_BCTHW: Tensor, spec: TokenizerSpec) -> Tensor:
