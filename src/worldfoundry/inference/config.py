@@ -47,7 +47,9 @@ class WorldDefaults(Config):
     """g of cond + g · (cond − uncond)."""
     negative_prompt: str = ""
     """What guidance moves away from."""
-    text_encoder: Literal["minilm", "none"] = "none"
+    final_sigmas_type: Literal["zero", "sigma_min"] = "zero"
+    """Where sampling ends: on the clean estimate, or (published worlds) on the noise level `sigma_min`."""
+    text_encoder: Literal["minilm", "t5", "none"] = "none"
     """Encoder of prompts; `none` for a world trained without text."""
     context_rows: int = Field(default=512, ge=1)
     """Text rows that the network attends to."""
