@@ -44,7 +44,7 @@ def test_equals_the_squared_error_of_the_raw_output():
     x0, sigma, noise = draw()
     network, s = Constant(0.4), draw()[1].view(-1, 1, 1, 1, 1)
     denoiser = EDMDenoiser(network)
-    right = (x0 - denoiser.edm.c_skip(s) * (x0 + s * noise)) / denoiser.edm.c_out(s)
+    right = (x0 - denoiser.parametrization.c_skip(s) * (x0 + s * noise)) / denoiser.parametrization.c_out(s)
     expected = (right - 0.4).square().mean(dim=(1, 2, 3, 4))
     torch.testing.assert_close(edm_loss(denoiser, x0, sigma, noise, TEXT).edm_B, expected)
 

@@ -107,7 +107,7 @@ def test_given_frames_do_not_count():
         seen.append((out[:, :, :2], condition.prefix_BCTHW[:, :, :2]))
         return out
 
-    spy.edm, spy.network = denoiser.edm, denoiser.network
+    spy.parametrization, spy.network = denoiser.parametrization, denoiser.network
     method.denoiser = spy
     method.training_step(batch, generator())
     out, prefix = seen[0]

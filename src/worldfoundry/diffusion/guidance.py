@@ -1,31 +1,54 @@
 """Classifier-free guidance as Cosmos and diffusers define it: cond + g · (cond - uncond), so g = 0 is the conditional alone."""
 
+import math
+
 import torch
 from torch import Tensor
 
 from worldfoundry.conditioning.condition import Condition, join
 from worldfoundry.core.contracts import Denoiser
 from worldfoundry.core.errors import UsageError
+from worldfoundry.diffusion.parametrization import per_sample
 from worldfoundry.diffusion.samplers import Denoise
 
 
-def guided(denoiser: Denoiser, condition: Condition, unconditional: Condition | None = None, scale: float = 0.0) -> Denoise:
+def guided(
+    denoiser: Denoiser,
+    condition: Condition,
+    unconditional: Condition | None = None,
+    scale: float = 0.0,
+    *,
+    interval: tuple[float, float] | None = None,
+    split: bool = False,
+) -> Denoise:
     """Bind a denoiser to its conditions: (x, sigma_B) → x0.
 
-    With g > 0 both branches run as ONE pass over a doubled batch. x0 is affine in the network's output, so guiding x0 is
-    guiding the output. Raises UsageError for g < 0 or for g > 0 without an unconditional branch.
+    `scale` is g. `unconditional` is what guidance moves away from: no text, or the negative prompt
+    (`Condition.unconditional`). With g > 0 both branches run as ONE pass over a doubled batch; `split` runs one after the
+    other, for half the memory. `interval` (low, high) guides only where low < sigma <= high, which costs one branch
+    elsewhere (arXiv 2404.07724). x0 is affine in the network's output, so guiding x0 is guiding the output.
+    Raises UsageError for g < 0, for g > 0 without an unconditional branch, and for an interval that holds nothing.
     """
-    if scale < 0:
+    if not 0 <= scale < math.inf:
         raise UsageError(f"guidance_scale must be at least 0, not {scale!r}.", "0 runs the condition alone.")
+    low, high = interval or (0.0, math.inf)
+    if not 0 <= low < high:
+        raise UsageError(f"guidance_interval must be (low, high) with 0 <= low < high, not {interval!r}.")
     if scale == 0:
         return lambda x_BCTHW, sigma_B: denoiser(x_BCTHW, sigma_B, condition)
     if unconditional is None:
         raise UsageError(f"guidance_scale {scale!r} needs an unconditional branch.", "Pass condition.unconditional(...), or 0.")
 
     def denoise(x_BCTHW: Tensor, sigma_B: Tensor) -> Tensor:
-        n = len(x_BCTHW)
-        both = join([condition.batched(n), unconditional.batched(n)])
-        cond, uncond = denoiser(torch.cat([x_BCTHW, x_BCTHW]), torch.cat([sigma_B, sigma_B]), both).chunk(2)
-        return cond + scale * (cond - uncond)
+        inside_B = (sigma_B > low) & (sigma_B <= high)
+        if not inside_B.any():
+            return denoiser(x_BCTHW, sigma_B, condition)
+        if split:
+            cond, uncond = (denoiser(x_BCTHW, sigma_B, branch) for branch in (condition, unconditional))
+        else:
+            n = len(x_BCTHW)
+            both = join([condition.batched(n), unconditional.batched(n)])
+            cond, uncond = denoiser(torch.cat([x_BCTHW, x_BCTHW]), torch.cat([sigma_B, sigma_B]), both).chunk(2)
+        return cond + per_sample(scale * inside_B, cond) * (cond - uncond)
 
     return denoise

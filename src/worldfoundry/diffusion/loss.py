@@ -1,4 +1,4 @@
-"""The training loss of EDM, with the option that the network weighs its own noise levels.
+"""The training loss, for every parametrisation, with the option that the network weighs its own noise levels.
 
 Legend: B batch, C latent channels, T H W latent frames/rows/columns.
 """
@@ -10,19 +10,24 @@ from torch import Tensor
 
 from worldfoundry.conditioning.condition import Condition
 from worldfoundry.core.errors import ConfigError
-from worldfoundry.diffusion.parametrization import EDMDenoiser, per_sample
+from worldfoundry.diffusion.parametrization import NetworkDenoiser, per_sample
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionLoss:
-    """`loss` is what is minimised; `edm_B` the weighted squared error per sample, to watch (1 = no better than c_skip·x)."""
+    """`loss` is what is minimised; `error_B` the weighted squared error per sample, to watch (EDM: 1 = no better than c_skip·x)."""
 
     loss: Tensor
-    edm_B: Tensor
+    error_B: Tensor
+
+    @property
+    def edm_B(self) -> Tensor:
+        """`error_B`, as trainings with EDM call it."""
+        return self.error_B
 
 
-def edm_loss(
-    denoiser: EDMDenoiser,
+def denoising_loss(
+    denoiser: NetworkDenoiser,
     x0_BCTHW: Tensor,
     sigma_B: Tensor,
     noise_BCTHW: Tensor,
@@ -31,7 +36,12 @@ def edm_loss(
     weight_B1THW: Tensor | None = None,
     uncertainty: bool = False,
 ) -> DiffusionLoss:
-    """Weighted squared error of x0 over the frames that are not given (arXiv 2501.03575, eq. 7 to 9).
+    """Squared error of x0 over the frames that are not given, weighted by 1 / c_out² (arXiv 2501.03575, eq. 7 to 9).
+
+    So weighted it is the squared error of the network's own output: with `EDM` that of a unit-variance target, with
+    `RectifiedFlow` that of the velocity, |v^ - (noise - x0)|² at t = sigma / (1 + sigma) (arXiv 2209.03003, eq. 1). What x0
+    leaves uncertain cannot be learnt: Gaussian data of deviation s has Var[x0|x] = s²·sigma²/(s² + sigma²), so the least
+    loss is 1 at every sigma for EDM with sigma_data = s, and s² / (s²·(1 - t)² + t²) for rectified flow.
 
     `weight` multiplies the error per position (any shape that broadcasts to x0), None = 1. With `uncertainty` the network
     also predicts u(c_noise) and the loss is exp(-u)·error + u (Kendall and Gal, arXiv 1703.04977), whose best u is the log
@@ -44,12 +54,16 @@ def edm_loss(
     given = condition.batched(len(x0_BCTHW)).condition_mask(x0_BCTHW.shape[2])
     share = torch.ones_like(x0_BCTHW[:, :1, :, :1, :1]) if given is None else 1 - given
     frames_B = share.sum(dim=(1, 2, 3, 4)).clamp(min=1)
-    edm_B = (error_BCTHW.mean(dim=(1, 3, 4), keepdim=True) * share).sum(dim=(1, 2, 3, 4)) / frames_B
-    edm_B = edm_B * denoiser.edm.loss_weight(sigma_B)
+    error_B = (error_BCTHW.mean(dim=(1, 3, 4), keepdim=True) * share).sum(dim=(1, 2, 3, 4)) / frames_B
+    error_B = error_B * denoiser.parametrization.loss_weight(sigma_B)
     if not uncertainty:
-        return DiffusionLoss(loss=edm_B.mean(), edm_B=edm_B.detach())
+        return DiffusionLoss(loss=error_B.mean(), error_B=error_B.detach())
     head = getattr(denoiser.network, "uncertainty", None)
     if head is None:
         raise ConfigError("Uncertainty weighting needs a network with the uncertainty head.", "Set dit.uncertainty to true.")
-    u_B = head(denoiser.edm.c_noise(sigma_B))
-    return DiffusionLoss(loss=(torch.exp(-u_B) * edm_B + u_B).mean(), edm_B=edm_B.detach())
+    u_B = head(denoiser.parametrization.c_noise(sigma_B))
+    return DiffusionLoss(loss=(torch.exp(-u_B) * error_B + u_B).mean(), error_B=error_B.detach())
+
+
+edm_loss = denoising_loss
+"""What callers say whose denoiser is EDM's."""

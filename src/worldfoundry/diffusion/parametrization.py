@@ -1,8 +1,11 @@
-"""EDM preconditioning (arXiv 2206.00364, table 1; arXiv 2501.03575, section 5.1.1) and the denoisers made with it.
+"""How a network's output becomes an estimate of the clean latents: EDM and rectified flow, and the denoiser made with either.
 
-Legend: B batch, C latent channels, T H W latent frames/rows/columns. x = x0 + sigma · n, with x0 of deviation sigma_data.
+Legend: B batch, C latent channels, T H W latent frames/rows/columns. x = x0 + sigma · noise for both parametrisations, with x0
+of deviation sigma_data. Rectified flow is usually written with x_t = (1 - t)·x0 + t·noise; that is x / (1 + sigma) at
+t = sigma / (1 + sigma), so schedules, samplers, guidance and prefix frames need no second form.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,11 +13,45 @@ import torch
 from torch import Tensor, nn
 
 from worldfoundry.conditioning.condition import Condition
+from worldfoundry.core.errors import ConfigError, did_you_mean
+from worldfoundry.diffusion.schedule import time_of_sigma
 
 
 @dataclass(frozen=True, kw_only=True)
-class EDM:
-    """x0 = c_skip·x + c_out·network(c_in·x, c_noise), so that input and training target have unit variance at every sigma."""
+class Parametrization(ABC):
+    """x0 = c_skip·x + c_out·network(c_in·x, c_noise): four functions of sigma (arXiv 2206.00364, eq. 7)."""
+
+    sigma_data: float
+    """Deviation of the clean latents."""
+
+    @abstractmethod
+    def c_skip(self, sigma: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def c_out(self, sigma: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def c_in(self, sigma: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def c_noise(self, sigma: Tensor) -> Tensor: ...
+
+    def loss_weight(self, sigma: Tensor) -> Tensor:
+        """1 / c_out²: the squared error of x0, so weighted, is the squared error of the network's output."""
+        return self.c_out(sigma) ** -2
+
+    def denoise(self, network_output_BCTHW: Tensor, x_BCTHW: Tensor, sigma_B: Tensor) -> Tensor:
+        """The raw network output at (x, sigma) → the estimate of x0."""
+        sigma = per_sample(sigma_B, x_BCTHW)
+        return self.c_skip(sigma) * x_BCTHW + self.c_out(sigma) * network_output_BCTHW
+
+
+@dataclass(frozen=True, kw_only=True)
+class EDM(Parametrization):
+    """Input and training target have unit variance at every sigma (arXiv 2206.00364, table 1; arXiv 2501.03575, section 5.1.1).
+
+    c_skip = d²/(sigma² + d²), c_out = sigma·d/√(sigma² + d²), c_in = 1/√(sigma² + d²), c_noise = ln(sigma)/4, d = sigma_data.
+    """
 
     sigma_data: float = 0.5
 
@@ -30,17 +67,41 @@ class EDM:
     def c_noise(self, sigma: Tensor) -> Tensor:
         return sigma.log() / 4
 
-    def loss_weight(self, sigma: Tensor) -> Tensor:
-        """1 / c_out²: the squared error of x0, so weighted, is the squared error of the network's output."""
-        return (sigma**2 + self.sigma_data**2) / (sigma * self.sigma_data) ** 2
 
-    def denoise(self, network_output_BCTHW: Tensor, x_BCTHW: Tensor, sigma_B: Tensor) -> Tensor:
-        """The raw network output at (x, sigma) → the estimate of x0."""
-        sigma = per_sample(sigma_B, x_BCTHW)
-        return self.c_skip(sigma) * x_BCTHW + self.c_out(sigma) * network_output_BCTHW
+@dataclass(frozen=True, kw_only=True)
+class RectifiedFlow(Parametrization):
+    """The network sees x_t and t and predicts the velocity v = dx_t/dt = noise - x0 (arXiv 2209.03003), so x0 = x_t - t·v.
+
+    c_skip = c_in = 1/(1 + sigma) = 1 - t, c_out = -sigma/(1 + sigma) = -t, c_noise = t, as in Cosmos-Predict2. `sigma_data`
+    does not enter; the published latents have deviation 1.
+    """
+
+    sigma_data: float = 1.0
+
+    def c_skip(self, sigma: Tensor) -> Tensor:
+        return 1 / (1 + sigma)
+
+    def c_out(self, sigma: Tensor) -> Tensor:
+        return -time_of_sigma(sigma)
+
+    def c_in(self, sigma: Tensor) -> Tensor:
+        return 1 / (1 + sigma)
+
+    def c_noise(self, sigma: Tensor) -> Tensor:
+        return time_of_sigma(sigma)
 
 
-class EDMDenoiser:
+PARAMETRIZATIONS: dict[str, type[EDM] | type[RectifiedFlow]] = {"edm": EDM, "rectified_flow": RectifiedFlow}
+
+
+def parametrization(name: str, sigma_data: float) -> Parametrization:
+    """A parametrisation by name. Raises ConfigError with a suggestion for an unknown name."""
+    if name not in PARAMETRIZATIONS:
+        raise ConfigError(f"Unknown parametrization {name!r}.", did_you_mean(name, list(PARAMETRIZATIONS)))
+    return PARAMETRIZATIONS[name](sigma_data=sigma_data)
+
+
+class NetworkDenoiser:
     """A DiT-like network as a `core.contracts.Denoiser`, with given frames kept by replacement.
 
     Given frames of x are replaced by the prefix with a little noise (`Condition.augment_sigma`, never more than sigma
@@ -54,15 +115,22 @@ class EDMDenoiser:
     """
 
     def __init__(
-        self, network: nn.Module, parametrization: EDM | None = None, *, prefix_rule: Literal["x0", "published"] = "x0"
+        self,
+        network: nn.Module,
+        parametrization: Parametrization | None = None,
+        *,
+        prefix_rule: Literal["x0", "published"] = "x0",
     ) -> None:
-        self.network, self.edm, self.prefix_rule = network, parametrization or EDM(), prefix_rule
+        """`parametrization`: None = EDM(). Raises ConfigError for the published rule of another one."""
+        self.network, self.parametrization, self.prefix_rule = network, parametrization or EDM(), prefix_rule
+        if prefix_rule == "published" and not isinstance(self.parametrization, EDM):
+            raise ConfigError("prefix_rule 'published' belongs to EDM.", "Use 'x0' for other parametrisations.")
 
     def __call__(self, x_BCTHW: Tensor, sigma_B: Tensor, condition: Condition) -> Tensor:
         """x0 for noisy latents x at noise levels sigma [B] (> 0)."""
         condition = condition.batched(len(x_BCTHW))
         x_in_BCTHW = self.with_prefix(x_BCTHW, sigma_B, condition)
-        x0_BCTHW = self.edm.denoise(self._network(x_in_BCTHW, sigma_B, condition), x_in_BCTHW, sigma_B)
+        x0_BCTHW = self.parametrization.denoise(self._network(x_in_BCTHW, sigma_B, condition), x_in_BCTHW, sigma_B)
         replaced = self._replaced(x_BCTHW, sigma_B, condition)
         if replaced is None or condition.prefix_BCTHW is None:
             return x0_BCTHW
@@ -82,7 +150,7 @@ class EDMDenoiser:
         if condition.augment_noise_BCTHW is not None:
             noise_BCTHW = _fill_frames(condition.augment_noise_BCTHW, x_BCTHW)
             prefix_BCTHW = prefix_BCTHW + per_sample(level_B, x_BCTHW) * noise_BCTHW
-        scale_B = self.edm.c_in(level_B) / self.edm.c_in(sigma_B)
+        scale_B = self.parametrization.c_in(level_B) / self.parametrization.c_in(sigma_B)
         return torch.where(replaced, prefix_BCTHW * per_sample(scale_B, x_BCTHW), x_BCTHW)
 
     def _replaced(self, x_BCTHW: Tensor, sigma_B: Tensor, condition: Condition) -> Tensor | None:
@@ -96,21 +164,25 @@ class EDMDenoiser:
         """The raw output at x as it stands; the mask channel marks given frames whether or not x was replaced there."""
         prefix_BCTHW = condition.prefix_BCTHW
         return self.network(
-            x_BCTHW * per_sample(self.edm.c_in(sigma_B), x_BCTHW),
-            self.edm.c_noise(sigma_B),
+            x_BCTHW * per_sample(self.parametrization.c_in(sigma_B), x_BCTHW),
+            self.parametrization.c_noise(sigma_B),
             condition.context_BLD,
             fps_B=condition.fps_B,
             padding_mask_B1HW=condition.padding_mask_B1HW,
             condition_mask_B1THW=condition.condition_mask(x_BCTHW.shape[2]),
             actions_BTA=condition.actions_BTA,
-            prefix_BCTHW=None if prefix_BCTHW is None else prefix_BCTHW / self.edm.sigma_data,
+            prefix_BCTHW=None if prefix_BCTHW is None else prefix_BCTHW / self.parametrization.sigma_data,
         ).to(x_BCTHW.dtype)
 
     def _prefix_out(self, prefix_BCTHW: Tensor, x_BCTHW: Tensor, sigma_B: Tensor) -> Tensor:
         if self.prefix_rule == "x0":
             return prefix_BCTHW
         sigma = per_sample(sigma_B, x_BCTHW)
-        return prefix_BCTHW + self.edm.c_skip(sigma) * (1 - self.edm.c_out(sigma)) * x_BCTHW
+        return prefix_BCTHW + self.parametrization.c_skip(sigma) * (1 - self.parametrization.c_out(sigma)) * x_BCTHW
+
+
+EDMDenoiser = NetworkDenoiser
+"""What callers say that leave the parametrisation at its default, EDM."""
 
 
 def per_sample(value_B: Tensor, like: Tensor) -> Tensor:

@@ -8,23 +8,44 @@ from worldfoundry.core.config import Config, Seed
 
 
 class SchedulerConfig(Config):
-    """Sampling of an EDM world; the names are those of diffusers' scheduler_config.json."""
+    """How a world samples; names are those of diffusers' scheduler_config.json where it has them."""
 
+    parametrization: Literal["edm", "rectified_flow"] = "edm"
+    """What the network was trained to predict: EDM's target, or the velocity of rectified flow."""
+    schedule: Literal["karras", "flow"] = "karras"
+    """Which noise levels are visited: Karras', or evenly spaced times of rectified flow, shifted."""
     sigma_min: float = Field(default=0.002, gt=0)
-    """Smallest noise level."""
+    """Smallest noise level before 0 (Karras only)."""
     sigma_max: float = Field(default=80.0, gt=0)
     """Noise level at which sampling starts."""
     sigma_data: float = Field(default=0.5, gt=0)
     """Deviation of the latents that the network was trained on."""
     rho: float = Field(default=7.0, gt=0)
-    """Curvature of the Karras schedule."""
-    sampler: Literal["euler", "heun"] = "euler"
-    """Solver of the probability-flow equation."""
+    """Curvature of the Karras schedule (Karras only)."""
+    shift: float = Field(default=1.0, gt=0)
+    """Time shift (flow only): above 1 spends more steps on strong noise."""
+    sampler: Literal["euler", "heun", "dpmpp_2m", "res_2m"] = "euler"
+    """Solver of the probability-flow equation; `heun` asks the network twice per step."""
+    guidance_interval: tuple[float, float] | None = None
+    """Guide only where low < sigma <= high; none = everywhere."""
 
     @model_validator(mode="after")
     def _noise_falls(self) -> "SchedulerConfig":
         if self.sigma_min > self.sigma_max:
             raise ValueError(f"sigma_min ({self.sigma_min:g}) must be at most sigma_max ({self.sigma_max:g})")
+        return self
+
+    @model_validator(mode="after")
+    def _shift_is_used(self) -> "SchedulerConfig":
+        if self.shift != 1 and self.schedule != "flow":
+            raise ValueError(f"shift ({self.shift:g}) belongs to schedule 'flow', not to {self.schedule!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _interval_holds_something(self) -> "SchedulerConfig":
+        low, high = self.guidance_interval or (0.0, 1.0)
+        if not 0 <= low < high:
+            raise ValueError(f"guidance_interval ({low:g}, {high:g}) must satisfy 0 <= low < high")
         return self
 
 
