@@ -8,7 +8,7 @@ from worldfoundry.cli.main import main
 from worldfoundry.core import shipped
 from worldfoundry.core.checkpoint import save_component
 from worldfoundry.core.errors import CheckpointError
-from worldfoundry.inference.load import check_same_latents
+from worldfoundry.inference.load import check_same_latents, load_tokenizer
 from worldfoundry.tokenizers.build import build_tokenizer
 from worldfoundry.tokenizers.config import named_config
 
@@ -49,3 +49,13 @@ def test_a_world_needs_one_latent_space(tmp_path):
     check_same_latents(16, 16, tmp_path)
     with pytest.raises(CheckpointError, match="transformer predicts latents of 16 channels, its vae has 4"):
         check_same_latents(16, 4, tmp_path)
+
+
+def test_what_must_be_a_tokenizer_is_one(weights, tmp_path):
+    assert load_tokenizer("nano-test").dtype == load_tokenizer(weights).dtype == torch.bfloat16
+    (tmp_path / "world").mkdir()
+    (tmp_path / "world" / "model_index.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"world' is a world\. Give a tokenizer's folder, such as the `vae`"):
+        load_tokenizer(tmp_path / "world")
+    with pytest.raises(CheckpointError, match="Did you mean 'nano-test'"):
+        load_tokenizer("nano-tset")

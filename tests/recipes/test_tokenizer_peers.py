@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from worldfoundry.core.errors import CheckpointError, UsageError
-from worldfoundry.recipes.tokenizer_peers import DiffusersTokenizer, OurTokenizer, load_peer, load_tokenizer, reconstruct
+from worldfoundry.recipes.tokenizer_peers import DiffusersTokenizer, OurTokenizer, load_ours, load_peer, reconstruct
 from worldfoundry.tokenizers.build import build_tokenizer
 from worldfoundry.tokenizers.config import named_config
 
@@ -76,9 +76,7 @@ def test_our_cosmos_and_theirs_give_the_same_row(tmp_path):
     ours = save_component(tmp_path / "ours", tokenizer, kind="tokenizer", provenance={})
     theirs = convert(ours, tmp_path / "theirs", to="diffusers")
     clip = frames(5, 16, 24)
-    rows = [
-        reconstruct(load(str(place), CPU, None), clip, CPU) for load, place in ((load_tokenizer, ours), (load_peer, theirs))
-    ]
+    rows = [reconstruct(load(str(place), CPU, None), clip, CPU) for load, place in ((load_ours, ours), (load_peer, theirs))]
     assert rows[0].values == rows[1].values
     assert np.abs(rows[0].frames.astype(int) - rows[1].frames).max() <= 1
 
@@ -99,7 +97,7 @@ def test_what_is_no_autoencoder_is_said(tmp_path):
     with pytest.raises(CheckpointError, match="holds a 'UNet2DModel', no autoencoder"):
         load_peer(str(tmp_path), CPU, None)
     with pytest.raises(UsageError, match="no checkpoint folder"):
-        load_tokenizer(str(tmp_path / "nowhere"), CPU, None)
+        load_ours(str(tmp_path / "nowhere"), CPU, None)
 
 
 def test_the_adapter_takes_latents_without_a_distribution():

@@ -1,11 +1,15 @@
 """The training recipes: what is refused before any work, what a refused run leaves alone, what a finished one says."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import yaml
 
 import worldfoundry as wf
+from worldfoundry.cli.main import main
+from worldfoundry.core import shipped
 from worldfoundry.core.errors import DataError, UsageError
 from worldfoundry.data.clips import ClipDataset
 from worldfoundry.recipes.config import TrainDiffusionConfig, TrainTokenizerConfig, WindowConfig
@@ -74,3 +78,20 @@ def test_clips_whose_actions_disagree_are_refused_before_training(data, tokenize
     with pytest.raises(DataError, match="different actions"):
         train_diffusion(diffusion_config(data, tokenizer, tmp_path / "out"))
     assert not (tmp_path / "out" / "latents").exists()
+
+
+def test_a_tokenizer_goes_by_its_shipped_name(data, tokenizer, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(shipped, "WEIGHTS", tmp_path / "weights")
+    shutil.copytree(tokenizer, tmp_path / "weights" / "nano-test")
+    world = train_diffusion(diffusion_config(data, Path("nano-test"), tmp_path / "world-run"))
+    assert wf.load(world.folder).tokenizer.spec == wf.load(tokenizer).spec
+    tuned = train_tokenizer(tokenizer_config(data, tmp_path / "tuned", init=Path("nano-test")))
+    assert "A tokenizer (nano-test)" in (tuned.folder / "README.md").read_text()
+    for what in (["diffusion", "--tokenizer"], ["tokenizer", "--init"]):
+        words = ["train", what[0], str(data), "--out", str(tmp_path / "no"), what[1], "nano-tset"]
+        assert main([*words, "--window.num-frames", "9"]) == 2
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert lines[-2:] == [
+            "error: There is no checkpoint folder and no shipped model 'nano-tset'.",
+            "Did you mean 'nano-test'? Shipped: nano-test.",
+        ]

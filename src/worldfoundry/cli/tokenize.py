@@ -37,17 +37,14 @@ class TokenizeConfig(Config):
 
 
 def run(config: TokenizeConfig) -> int:
-    import worldfoundry as wf
     from worldfoundry.conditioning.text import text_encoder
     from worldfoundry.core.devices import pick_device, pick_dtype
-    from worldfoundry.core.errors import UsageError
     from worldfoundry.core.progress import say
+    from worldfoundry.inference.load import load_tokenizer
     from worldfoundry.inference.tokens import detokenize, tokenize, tokenizer_identity
 
     device, dtype = pick_device(config.device), pick_dtype(config.dtype)
-    tokenizer = wf.load(config.tokenizer)
-    if not hasattr(tokenizer, "spec"):
-        raise UsageError(f"{config.tokenizer!r} is no tokenizer.", "Give a tokenizer folder, such as WORLD/vae.")
+    tokenizer = load_tokenizer(config.tokenizer)
     made_by = tokenizer_identity(tokenizer)  # before the cast, so that latents of either dtype know it
     tokenizer = tokenizer.to(device=device, dtype=dtype or tokenizer.dtype)
     if config.decode:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from worldfoundry.tokenizers.tokenizer import Tokenizer
+
 # kind of original checkpoint → function (state_dict, config) → component
 ORIGINAL_KINDS = {
     "tokenizer": "worldfoundry.tokenizers.original:from_original",
@@ -49,6 +51,20 @@ def load(
         check_same_latents(world.network.config.out_channels, world.tokenizer.spec.channels, folder)
         return world
     return load_part(folder, dtype=dtype, device=device)
+
+
+def load_tokenizer(
+    name_or_folder: str | Path, *, dtype: "torch.dtype | None" = None, device: "torch.device | None" = None
+) -> "Tokenizer":
+    """`load` where nothing but a tokenizer will do. Raises CheckpointError for anything else."""
+    from worldfoundry.tokenizers.tokenizer import Tokenizer
+
+    folder = model_place(name_or_folder)
+    found = None if (folder / "model_index.json").is_file() else load_part(folder, dtype=dtype, device=device)
+    if not isinstance(found, Tokenizer):
+        what = "is a world" if found is None else "holds no tokenizer"
+        raise CheckpointError(f"{str(name_or_folder)!r} {what}.", "Give a tokenizer's folder, such as the `vae` of a world.")
+    return found
 
 
 def check_same_latents(network: int, tokenizer: int, folder: Path) -> None:

@@ -59,7 +59,7 @@ class TrainTokenizerConfig(Config):
     model: str = "debug-cv4x4x4"
     """A named tokenizer: the official ones, the nano and the debug sizes; video or image, continuous or discrete."""
     init: Path | None = None
-    """A checkpoint folder to fine-tune, ours or diffusers' AutoencoderKLCosmos, in place of `model`."""
+    """What to fine-tune in place of `model`: a shipped name, or a folder, ours or diffusers' AutoencoderKLCosmos."""
     linear_start: bool = True
     """Begin as the best linear tokenizer where the network allows it, instead of at random."""
     batch_size: int = Field(default=4, ge=1)
@@ -86,7 +86,7 @@ class TrainDiffusionConfig(Config):
     data: Positional[Path]
     """A clip dataset."""
     tokenizer: Path
-    """A tokenizer checkpoint folder."""
+    """Name of a shipped tokenizer or a checkpoint folder (the `vae` folder of a world is one)."""
     out: Path
     """Folder of this run; the world is OUT/world. The same command resumes."""
     model: str = "nano"

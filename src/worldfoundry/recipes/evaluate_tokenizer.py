@@ -30,7 +30,7 @@ from worldfoundry.evaluation.results import FORMAT, row_to_dict
 from worldfoundry.inference.token_sources import sources
 from worldfoundry.recipes.codec_peers import Coded, bicubic, h264, jpeg
 from worldfoundry.recipes.evaluate_tokenizer_config import Baseline, EvaluateTokenizerConfig
-from worldfoundry.recipes.tokenizer_peers import Peer, Reconstruction, load_peer, load_tokenizer, reconstruct
+from worldfoundry.recipes.tokenizer_peers import Peer, Reconstruction, load_ours, load_peer, reconstruct
 
 PIXEL_METRICS = ("psnr", "ssim", "psnr_per_frame")
 STILL_FPS = 24.0
@@ -96,7 +96,7 @@ def evaluate_tokenizer(config: EvaluateTokenizerConfig) -> TokenizerTable:
     choice = _metrics(config, len(clips.names))
     candidates: dict[str, Candidate] = {}
     twins: dict[tuple[str, float], str] = {}
-    loaders = [partial(load_tokenizer, one) for one in config.tokenizer] + [partial(load_peer, one) for one in config.peer]
+    loaders = [partial(load_ours, one) for one in config.tokenizer] + [partial(load_peer, one) for one in config.peer]
     for load in loaders:
         peer = load(device, dtype)
         if peer.name in candidates:

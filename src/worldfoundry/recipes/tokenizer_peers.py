@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import worldfoundry as wf
-from worldfoundry.core.errors import CheckpointError, MissingExtraError, UsageError, did_you_mean
+from worldfoundry.core.errors import CheckpointError, MissingExtraError, did_you_mean
+from worldfoundry.inference.load import load_tokenizer
 from worldfoundry.inference.tokens import to_frames
 from worldfoundry.tokenizers.tokenizer import DiscreteTokenizer, Tokenizer
 
@@ -117,11 +117,9 @@ class DiffusersTokenizer:
         return x if self.is_video else x.movedim(0, 1)[None]
 
 
-def load_tokenizer(name: str, device: torch.device, dtype: torch.dtype | None) -> OurTokenizer:
-    """A shipped name or a checkpoint folder. Raises CheckpointError, UsageError for anything but a tokenizer."""
-    network = wf.load(name, dtype=dtype, device=device)
-    if not isinstance(network, Tokenizer):
-        raise UsageError(f"{name!r} is no tokenizer.", "Give a tokenizer folder, such as WORLD/vae.")
+def load_ours(name: str, device: torch.device, dtype: torch.dtype | None) -> OurTokenizer:
+    """A shipped name or a checkpoint folder. Raises CheckpointError for anything but a tokenizer."""
+    network = load_tokenizer(name, dtype=dtype, device=device)
     return OurTokenizer(Path(name).name if Path(name).name != "vae" else str(Path(name)), network)
 
 

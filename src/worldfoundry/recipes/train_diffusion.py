@@ -10,18 +10,18 @@ from typing import Any
 import torch
 
 from worldfoundry.conditioning.text import NullTextEncoder, TextEncoder, text_encoder
-from worldfoundry.core.checkpoint import load_component
 from worldfoundry.core.config import stable_hash
 from worldfoundry.core.devices import pick_device
 from worldfoundry.core.errors import DataError, DownloadError, UsageError
 from worldfoundry.core.files import write_json
-from worldfoundry.core.model_store import file_sha256
 from worldfoundry.core.progress import say
 from worldfoundry.core.provenance import machine, provenance
 from worldfoundry.data.clips import ClipDataset
 from worldfoundry.diffusion.config import DiTConfig, dit_size
 from worldfoundry.diffusion.dit import DiT
 from worldfoundry.inference.config import WorldDefaults
+from worldfoundry.inference.load import load_tokenizer
+from worldfoundry.inference.tokens import tokenizer_identity
 from worldfoundry.inference.world import DiffusionWorld
 from worldfoundry.inference.world_folder import save_world
 from worldfoundry.nn.rope import BASE_FPS
@@ -51,10 +51,10 @@ def train_diffusion(config: TrainDiffusionConfig) -> DiffusionRun:
     dataset, device = ClipDataset(config.data), pick_device(config.device)
     with_actions = _wants_actions(config, dataset)
     parts = split(dataset, config.window, need_actions=with_actions)
-    tokenizer = load_component(config.tokenizer, dtype=torch.float32, expect="tokenizer").to(device)
+    tokenizer = load_tokenizer(config.tokenizer, dtype=torch.float32, device=device)
     check_window(config.window, tokenizer.spec)
     _check_prefix(config, tokenizer)
-    identity = _identity(config, dataset)
+    identity = _identity(config, dataset, tokenizer)
     claim(config.out, config.loop, identity)
     config.save(config.out / "config.yaml")
     latents = encode_windows(
@@ -111,10 +111,9 @@ def _check_prefix(config: TrainDiffusionConfig, tokenizer: Tokenizer) -> None:
         )
 
 
-def _identity(config: TrainDiffusionConfig, dataset: ClipDataset) -> dict[str, Any]:
+def _identity(config: TrainDiffusionConfig, dataset: ClipDataset, tokenizer: Tokenizer) -> dict[str, Any]:
     """What makes two runs the same run; `latents` alone decides what the cache holds."""
-    weights = file_sha256(config.tokenizer / "model.safetensors")
-    latents = {"data": dataset.hash(), "tokenizer": weights, "window": config.window.to_dict()}
+    latents = {"data": dataset.hash(), "tokenizer": tokenizer_identity(tokenizer), "window": config.window.to_dict()}
     return {"recipe": "diffusion", "config": config.hash(), "latents": latents}
 
 

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from worldfoundry.core.checkpoint import save_component
 from worldfoundry.core.devices import fast_bfloat16, pick_device
-from worldfoundry.core.errors import CheckpointError, DataError
+from worldfoundry.core.errors import DataError
 from worldfoundry.core.files import write_json
 from worldfoundry.core.progress import say
 from worldfoundry.core.provenance import machine, provenance
 from worldfoundry.data.clips import ClipDataset, ClipRecord
 from worldfoundry.data.windows import WindowSampler
-from worldfoundry.inference.load import load_part
+from worldfoundry.inference.load import load_tokenizer
 from worldfoundry.recipes.config import TrainTokenizerConfig, WindowConfig
 from worldfoundry.recipes.tokenizer_validation import code_usage, reconstruct, scores, validator
 from worldfoundry.recipes.windows import Split, check_window, split, spread_windows
@@ -92,9 +92,7 @@ def train_tokenizer(config: TrainTokenizerConfig) -> TokenizerRun:
 
 def _start(config: TrainTokenizerConfig, dataset: ClipDataset, parts: Split) -> Tokenizer:
     if config.init is not None:
-        tokenizer = load_part(config.init, dtype=torch.float32)
-        if not isinstance(tokenizer, Tokenizer):
-            raise CheckpointError(f"{str(config.init)!r} holds no tokenizer.", "Give a tokenizer's folder as --init.")
+        tokenizer = load_tokenizer(config.init, dtype=torch.float32)
         _check_windows(config, tokenizer)
         return tokenizer.requires_grad_(True)
     named = named_config(config.model)
