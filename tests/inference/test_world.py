@@ -248,7 +248,7 @@ def test_guards_that_only_warn_are_on_record_with_their_reason(capsys):
 def test_a_world_folder_round_trips(world, tmp_path):
     folder = save_world(tmp_path / "world", world, provenance={"recipe": "test"}, card="# card\n")
     again = wf.load(folder)
-    again._encoder = world._encoder
+    again.encoder = world.encoder
     assert again.provenance["recipe"] == "test"
     assert np.array_equal(again.generate(input=frames(5)).frames, world.generate(input=frames(5)).frames)
     assert wf.load(folder / "vae").config == world.tokenizer.config

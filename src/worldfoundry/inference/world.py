@@ -19,9 +19,9 @@ from worldfoundry.core.contracts import Verdict, WorldVideo
 from worldfoundry.core.errors import UsageError
 from worldfoundry.diffusion.dit import DiT
 from worldfoundry.diffusion.guidance import guided
-from worldfoundry.diffusion.parametrization import EDM, EDMDenoiser
-from worldfoundry.diffusion.samplers import SAMPLERS, initial_noise
-from worldfoundry.diffusion.schedule import karras_sigmas
+from worldfoundry.diffusion.parametrization import NetworkDenoiser, parametrization
+from worldfoundry.diffusion.samplers import initial_noise, sampler
+from worldfoundry.diffusion.schedule import noise_levels
 from worldfoundry.guardrails.runner import GuardPolicy, Guardrails
 from worldfoundry.inference.config import Request, SchedulerConfig, WorldDefaults
 from worldfoundry.inference.frames import conditioning_length, read_prefix
@@ -47,8 +47,8 @@ class DiffusionWorld:
         self.network, self.tokenizer, self.scheduler, self.config = network, tokenizer, scheduler, defaults
         self.provenance = dict(provenance or {})
         self.guardrails = Guardrails.from_policy(policy or GuardPolicy())
-        self._encoder = encoder
-        self.denoiser = EDMDenoiser(network, EDM(sigma_data=scheduler.sigma_data))
+        self.encoder = encoder
+        self.denoiser = NetworkDenoiser(network, parametrization(scheduler.parametrization, scheduler.sigma_data))
 
     # -- the public call --------------------------------------------------------------------------------------------
 
@@ -90,6 +90,8 @@ class DiffusionWorld:
         verdicts = self._guard_texts(request)
         prefix = None
         if input is not None:
+            if not self.network.config.condition_mask:
+                raise UsageError("This world starts from text alone.", "Leave the input out, or use a video-to-world model.")
             if not request.num_prefix_frames:
                 raise UsageError("With num_prefix_frames 0 the input would not be used.", "Raise it, or leave the input out.")
             prefix = read_prefix(input, request.num_prefix_frames, request.height, request.width)
@@ -116,16 +118,25 @@ class DiffusionWorld:
 
         For evaluation, where the frames are compared and not handed out. Sample i has the noise of `request.seed + i`.
         """
-        shape = self._latent_shape(request)
-        prefix_latents = self._encode_prefix(prefixes)
-        condition = self._condition(request, prefix_latents, actions_BFA)
-        latents = self._denoise(request, condition, (len(prefixes), *shape), callback_on_step_end)
+        latents = self.sample_latents(request, prefixes, actions_BFA, callback_on_step_end=callback_on_step_end)
         video = self._decode(latents)[:, : request.num_frames, : request.height, : request.width]
         if prefixes[0] is not None and request.keep_input:
             stacked = np.stack([prefix for prefix in prefixes if prefix is not None])
             kept = conditioning_length(stacked.shape[1], self.tokenizer.spec.t)
             video[:, :kept] = stacked[:, -kept:]
         return video
+
+    def sample_latents(
+        self,
+        request: Request,
+        prefixes: Sequence[np.ndarray | None],
+        actions_BFA: np.ndarray | None,
+        *,
+        callback_on_step_end: StepCallback | None = None,
+    ) -> Tensor:
+        """What `sample` decodes: normalised latents [B, C, T, H, W] in float32, which `tokenizer.denormalize` takes."""
+        condition = self._condition(request, self._encode_prefix(prefixes), actions_BFA)
+        return self._denoise(request, condition, (len(prefixes), *self._latent_shape(request)), callback_on_step_end)
 
     # -- the request ------------------------------------------------------------------------------------------------
 
@@ -136,6 +147,11 @@ class DiffusionWorld:
         request = Request.from_dict({**defaults, **given}, where="request")
         if (request.prompt or request.negative_prompt) and self.config.text_encoder == "none":
             raise UsageError("This world was trained without text, so it cannot follow a prompt.", "Leave the prompt out.")
+        if request.num_inference_steps < 2 and self.config.final_sigmas_type == "sigma_min":
+            raise UsageError(
+                f"This world needs num_inference_steps of at least 2, not {request.num_inference_steps!r}: its last one only "
+                "arrives at sigma_min."
+            )
         return request
 
     def _check_prefix(self, prefix: np.ndarray, request: Request) -> None:
@@ -234,14 +250,19 @@ class DiffusionWorld:
         rows, width = self.config.context_rows, self.network.config.crossattn_emb_channels
         if not text:
             return torch.zeros(1, rows, width, device=self.device)
-        if self._encoder is None:
-            self._encoder = text_encoder(self.config.text_encoder, rows)
-        return self._encoder.encode([text]).to(self.device)
+        if self.encoder is None:
+            self.encoder = text_encoder(self.config.text_encoder, rows)
+        return self.encoder.encode([text]).to(self.device)
 
     @torch.inference_mode()
     def _denoise(self, request: Request, condition: Condition, shape: tuple[int, ...], callback: StepCallback | None) -> Tensor:
         scheduler, steps = self.scheduler, request.num_inference_steps
-        sigmas = karras_sigmas(steps, scheduler.sigma_min, scheduler.sigma_max, scheduler.rho)
+        sigmas = noise_levels(
+            scheduler.schedule, steps, sigma_min=scheduler.sigma_min, sigma_max=scheduler.sigma_max,
+            rho=scheduler.rho, shift=scheduler.shift,
+        )  # fmt: skip
+        if self.config.final_sigmas_type == "sigma_min":
+            sigmas = sigmas[:-1]  # the published sampler's last step goes from sigma_min to sigma_min: it changes nothing
         noise = [
             initial_noise(
                 shape[1:], scheduler.sigma_max, torch.Generator().manual_seed(request.seed + i), sigma_data=scheduler.sigma_data
@@ -250,9 +271,9 @@ class DiffusionWorld:
         ]
         negative = self._encode_text(request.negative_prompt) if request.guidance_scale else None
         unconditional = condition.unconditional(negative) if request.guidance_scale else None
-        denoise = guided(self.denoiser, condition, unconditional, request.guidance_scale)
-        tell = None if callback is None else lambda i, x, x0: callback(i, steps, x0)
-        latents = SAMPLERS[scheduler.sampler](denoise, torch.stack(noise).to(self.device), sigmas, tell)
+        denoise = guided(self.denoiser, condition, unconditional, request.guidance_scale, interval=scheduler.guidance_interval)
+        tell = None if callback is None else lambda i, x, x0: callback(i, len(sigmas) - 1, x0)
+        latents = sampler(scheduler.sampler)(denoise, torch.stack(noise).to(self.device), sigmas, tell)
         return latents.float() / scheduler.sigma_data
 
     @torch.inference_mode()

@@ -1,24 +1,27 @@
 """A diffusion world on disk, in the diffusers layout: `model_index.json`, `transformer/`, `vae/`, `scheduler/`.
 
-`model_index.json` names the encoder of prompts; other people's weights are not copied into the folder.
+Ours names its encoder of prompts, and other people's weights are not copied into the folder; a T5 encoder, which has no name
+to fetch it by, lies in `text_encoder/` and `tokenizer/` as in a published pipeline.
 """
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from worldfoundry.conditioning.t5 import T5TextEncoder
 from worldfoundry.core.checkpoint import FORMAT, write_component
+from worldfoundry.core.contracts import VideoTokenizer
 from worldfoundry.core.errors import CheckpointError, did_you_mean
 from worldfoundry.core.files import atomic_folder, read_fields, write_json
 from worldfoundry.diffusion.dit import DiT
 from worldfoundry.inference.config import SchedulerConfig, WorldDefaults
 from worldfoundry.inference.load import load_part
+from worldfoundry.inference.published import PARTS, PIPELINES, read_published
 from worldfoundry.inference.world import DiffusionWorld
-from worldfoundry.tokenizers.tokenizer import Tokenizer
 
-PARTS = ("transformer", "vae", "scheduler")
 CLASS = "WorldFoundryDiffusionWorld"
 
 
@@ -30,13 +33,16 @@ def save_world(
     card: str,
     overwrite: bool = False,
 ) -> Path:
-    """Write a world folder, atomically."""
+    """Write a world folder, atomically. A T5 encoder is copied along."""
     with atomic_folder(folder, overwrite=overwrite) as temporary:
         for name, kind, part in (("transformer", "dit", world.network), ("vae", "tokenizer", world.tokenizer)):
             state = {k: v.detach().cpu().contiguous() for k, v in part.state_dict().items()}
             write_component(temporary / name, part.config.to_dict(), state, kind=kind, provenance=provenance)
         (temporary / "scheduler").mkdir()
         write_json(temporary / "scheduler" / "scheduler_config.json", {"format": FORMAT, **world.scheduler.to_dict()})
+        if isinstance(world.encoder, T5TextEncoder):
+            shutil.copytree(world.encoder.encoder, temporary / "text_encoder")
+            shutil.copytree(world.encoder.tokenizer, temporary / "tokenizer")
         index = {
             "_class_name": CLASS,
             "format": FORMAT,
@@ -53,28 +59,65 @@ def save_world(
 
 
 def load_world(folder: Path, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> DiffusionWorld:
-    """Read a world folder. Raises CheckpointError that names the missing part or the unknown class."""
+    """Read a world folder, ours or a published pipeline. Raises CheckpointError that names the missing part or unknown class.
+
+    T5 is not read before the first prompt.
+    """
     index = read_fields(folder / "model_index.json")
-    if index.get("_class_name") != CLASS:
+    name = str(index.get("_class_name"))
+    if name not in (CLASS, *PIPELINES):
         raise CheckpointError(
-            f"{str(folder)!r} holds a {index.get('_class_name')!r}.", did_you_mean(str(index.get("_class_name")), [CLASS])
+            f"{str(folder)!r} holds a {name!r}, which is no world here. {did_you_mean(name, [CLASS, *PIPELINES])}",
+            "Of another pipeline, the `transformer` and `vae` folders load one by one.",
         )
+    if name == CLASS:
+        _check_parts(folder, PARTS[:3])
+        scheduler, defaults = _read_ours(folder, index)
+    else:
+        _check_parts(folder, PARTS)
+        scheduler, defaults = read_published(folder, index)
+    encoder = _t5(folder, defaults, dtype, device) if defaults.text_encoder == "t5" else None
+    network, tokenizer = (load_part(folder / part, dtype=dtype, device=device) for part in ("transformer", "vae"))
+    _check_kinds(folder, network, tokenizer)
+    if name in PIPELINES and network.config.condition_mask != bool(PIPELINES[name]):
+        has = "a" if network.config.condition_mask else "no"
+        raise CheckpointError(
+            f"The world {str(folder)!r} is a {name}, but its transformer has {has} channel for given frames (condition mask).",
+            "Put the transformer of the same model into its `transformer` folder.",
+        )
+    if encoder is not None and encoder.width != network.config.crossattn_emb_channels:
+        raise CheckpointError(
+            f"The parts of the world {str(folder)!r} do not fit: its transformer takes text rows of width "
+            f"{network.config.crossattn_emb_channels!r}, its text_encoder gives {encoder.width!r}.",
+            "Put the T5 that the transformer was trained with into its `text_encoder` folder.",
+        )
+    provenance = read_fields(folder / "provenance.json") if (folder / "provenance.json").exists() else {}
+    provenance = {**provenance, "folder": str(folder)}
+    return DiffusionWorld(network, tokenizer, scheduler, defaults, encoder=encoder, provenance=provenance)
+
+
+def _read_ours(folder: Path, index: Mapping[str, Any]) -> tuple[SchedulerConfig, WorldDefaults]:
     if index.get("format") != FORMAT:
         raise CheckpointError(f"{str(folder)!r} has world format {index.get('format')!r}; this version reads {FORMAT!r}.")
-    for part in PARTS:
+    fields = read_fields(folder / "scheduler" / "scheduler_config.json")
+    fields.pop("format", None)
+    scheduler = SchedulerConfig.from_dict(fields, where=str(folder / "scheduler"))
+    return scheduler, WorldDefaults.from_dict(index.get("defaults", ""), where=str(folder / "model_index.json"))
+
+
+def _t5(folder: Path, defaults: WorldDefaults, dtype: torch.dtype | None, device: torch.device | None) -> T5TextEncoder:
+    _check_parts(folder, PARTS[3:])
+    folders = (folder / "text_encoder", folder / "tokenizer")
+    return T5TextEncoder(*folders, defaults.context_rows, dtype=dtype, device=device)
+
+
+def _check_parts(folder: Path, parts: tuple[str, ...]) -> None:
+    for part in parts:
         if not (folder / part).is_dir():
             raise CheckpointError(f"The world {str(folder)!r} lacks its part {part!r}.", "Copy the whole folder again.")
-    scheduler = read_fields(folder / "scheduler" / "scheduler_config.json")
-    scheduler.pop("format", None)
-    provenance = read_fields(folder / "provenance.json") if (folder / "provenance.json").exists() else {}
-    network, tokenizer = (load_part(folder / name, dtype=dtype, device=device) for name in ("transformer", "vae"))
-    if not isinstance(network, DiT) or not isinstance(tokenizer, Tokenizer):
+
+
+def _check_kinds(folder: Path, network: Any, tokenizer: Any) -> None:
+    if not isinstance(network, DiT) or not isinstance(tokenizer, VideoTokenizer):
         name, what = ("vae", "tokenizer") if isinstance(network, DiT) else ("transformer", "diffusion transformer")
         raise CheckpointError(f"{str(folder / name)!r} holds no {what}.", "Copy the whole world folder again.")
-    return DiffusionWorld(
-        network,
-        tokenizer,
-        SchedulerConfig.from_dict(scheduler, where=str(folder / "scheduler")),
-        WorldDefaults.from_dict(index.get("defaults", ""), where=str(folder / "model_index.json")),
-        provenance={**provenance, "folder": str(folder)},
-    )
