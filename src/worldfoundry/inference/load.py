@@ -25,6 +25,7 @@ ORIGINAL_KINDS = {
 # `_class_name` of a diffusers-layout config.json → function (state_dict, config) → component
 DIFFUSERS_CLASSES = {
     "AutoencoderKLCosmos": "worldfoundry.tokenizers.diffusers:from_diffusers",
+    "AutoencoderKLWan": "worldfoundry.tokenizers.wan:from_diffusers",
     "CosmosTransformer3DModel": "worldfoundry.diffusion.diffusers:from_diffusers",
 }
 
