@@ -169,7 +169,14 @@ def test_checkpoint_folder_round_trips(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "billions"),
-    [("7b-text2world", 7.236), ("7b-video2world", 7.236), ("14b-text2world", 14.27), ("14b-video2world", 14.27)],
+    [
+        ("nano", 0.0065),
+        ("7b-text2world", 7.236),
+        ("7b-video2world", 7.236),
+        ("14b-text2world", 14.27),
+        ("14b-video2world", 14.27),
+        ("predict2-2b-video2world", 1.96),
+    ],
 )
 def test_published_sizes(name, billions):
     with torch.device("meta"):

@@ -55,6 +55,10 @@ def random_(module, seed=0):
         ({"concat_padding_mask": False}, None, 2),
         ({"rope_scale": [2.0, 2.0, 2.0], "attention_head_dim": 32, "mlp_ratio": 2.0}, 30, 4),
         ({"extra_pos_embed_type": None, "in_channels": 5, "num_attention_heads": 3}, 10, 1),
+        # Cosmos-Predict2
+        ({"extra_pos_embed_type": None, "in_channels": 5, "rope_scale": [1.0, 3.0, 3.0], "attention_head_dim": 32}, 16, 4),
+        ({"extra_pos_embed_type": None, "in_channels": 5, "rope_scale": [20 / 24, 2.0, 2.0], "attention_head_dim": 32}, 10, 4),
+        ({"extra_pos_embed_type": None, "rope_scale": [1.0, 4.0, 4.0], "attention_head_dim": 32}, None, 1),
     ],
 )
 def test_equals_diffusers(cosmos, changes, fps, frames):
@@ -86,6 +90,15 @@ def test_equals_diffusers(cosmos, changes, fps, frames):
     back = to_diffusers(net)
     assert back.keys() == peer.state_dict().keys()
     assert all(torch.equal(back[name], tensor) for name, tensor in peer.state_dict().items())
+
+
+@pytest.mark.parametrize("name", [name for name in SIZES if "2world" in name or "2image" in name])
+def test_official_sizes_have_as_many_parameters_as_diffusers(name):
+    peer = pytest.importorskip("diffusers").CosmosTransformer3DModel
+    fields = config_to_diffusers(SIZES[name])
+    with torch.device("meta"):
+        ours, theirs = DiT(SIZES[name]), peer(**{key: value for key, value in fields.items() if key != "_class_name"})
+    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters())
 
 
 @pytest.mark.parametrize("name", sorted(SIZES))

@@ -88,6 +88,11 @@ class DiTConfig(Config):
 
 _7B = DiTConfig()
 _14B = DiTConfig(model_channels=5120, num_blocks=36, num_heads=40, rope_ratio_h=2.0, rope_ratio_w=2.0)
+# Cosmos-Predict2: the same network without the position table, with other rotary stretches; it predicts a flow's velocity.
+_PREDICT2_2B = DiTConfig(
+    model_channels=2048, num_heads=16, extra_pos_emb="none", rope_ratio_t=1.0, rope_ratio_h=4.0, rope_ratio_w=4.0
+)
+_PREDICT2_14B = _14B.replace(extra_pos_emb="none", rope_ratio_t=1.0, rope_ratio_h=4.0, rope_ratio_w=4.0)
 _DEBUG = DiTConfig(
     model_channels=64, num_blocks=2, num_heads=2, crossattn_emb_channels=384, adaln_lora_dim=8,
     max_frames=16, max_h=32, max_w=32, rope_ratio_t=1.0, condition_mask=True,
@@ -109,6 +114,12 @@ SIZES: dict[str, DiTConfig] = {
     "7b-video2world": _7B.replace(condition_mask=True),
     "14b-text2world": _14B,
     "14b-video2world": _14B.replace(condition_mask=True),
+    "predict2-2b-text2image": _PREDICT2_2B,
+    "predict2-14b-text2image": _PREDICT2_14B,
+    "predict2-2b-video2world": _PREDICT2_2B.replace(condition_mask=True, rope_ratio_h=3.0, rope_ratio_w=3.0),
+    "predict2-14b-video2world": _PREDICT2_14B.replace(
+        condition_mask=True, rope_ratio_t=20 / 24, rope_ratio_h=2.0, rope_ratio_w=2.0
+    ),
 }
 
 
