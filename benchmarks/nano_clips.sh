@@ -1,5 +1,6 @@
 #!/bin/sh
-# The clips that the nano models are trained on: five simulated domains at 128x128, curated into one dataset (about 2 hours of video).
+# The clips that the nano models are trained on: five simulated domains at 128x128 and the sample footage, curated into one
+# dataset (about 2 hours of video).
 #
 #     sh benchmarks/nano_clips.sh /data/nano
 #
@@ -11,4 +12,5 @@ worldfoundry simulate physics --out "$raw/physics" --episodes 160 --frames 60 --
 worldfoundry simulate camera --out "$raw/camera" --episodes 160 --frames 66 --seed 103 --no-masks --no-depth
 worldfoundry simulate driving --out "$raw/driving" --episodes 40 --frames 40 --seed 104 --no-masks --no-depth
 worldfoundry simulate manipulation --out "$raw/panda" --episodes 60 --frames 120 --seed 105 --cameras exo exo2 --no-shadows
+cp "$(python -c 'from worldfoundry.data.sample import sample_footage as f; print(f())')"/*.mp4 "$raw"
 worldfoundry curate "$raw" --out "$1/clips" --min-s 0.8

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+import worldfoundry as wf
 from worldfoundry.core.files import write_json
 from worldfoundry.core.provenance import provenance
 from worldfoundry.core.video_io import read_video
