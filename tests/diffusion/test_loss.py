@@ -1,5 +1,7 @@
 """The loss against closed forms."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -7,8 +9,9 @@ from torch import nn
 from worldfoundry.conditioning.condition import Condition
 from worldfoundry.core.errors import ConfigError
 from worldfoundry.diffusion.dit import UncertaintyHead
-from worldfoundry.diffusion.loss import edm_loss
-from worldfoundry.diffusion.parametrization import EDMDenoiser
+from worldfoundry.diffusion.loss import denoising_loss, edm_loss
+from worldfoundry.diffusion.parametrization import EDM, EDMDenoiser, NetworkDenoiser, RectifiedFlow
+from worldfoundry.diffusion.schedule import shifted_logit_normal, sigma_of_time
 
 
 class Constant(nn.Module):
@@ -47,6 +50,67 @@ def test_equals_the_squared_error_of_the_raw_output():
     right = (x0 - denoiser.parametrization.c_skip(s) * (x0 + s * noise)) / denoiser.parametrization.c_out(s)
     expected = (right - 0.4).square().mean(dim=(1, 2, 3, 4))
     torch.testing.assert_close(edm_loss(denoiser, x0, sigma, noise, TEXT).edm_B, expected)
+
+
+def test_of_rectified_flow_is_the_squared_error_of_the_velocity():
+    x0, sigma, noise = draw()
+    loss = denoising_loss(NetworkDenoiser(Constant(0.4), RectifiedFlow()), x0, sigma, noise, TEXT)
+    torch.testing.assert_close(loss.error_B, (noise - x0 - 0.4).square().mean(dim=(1, 2, 3, 4)))
+
+
+class BestOfGaussian(nn.Module):
+    """The network whose x0 is E[x0 | x] = s²/(s² + sigma²)·x for x0 ~ N(0, s²), times `scale`."""
+
+    def __init__(self, parametrization, std, scale=1.0):
+        super().__init__()
+        self.parametrization, self.std, self.scale = parametrization, std, scale
+
+    def forward(self, x_in, c_noise, context, **conditions):
+        flow = isinstance(self.parametrization, RectifiedFlow)
+        sigma = (sigma_of_time(c_noise) if flow else (4 * c_noise).exp()).view(-1, 1, 1, 1, 1)
+        x, mean = x_in / self.parametrization.c_in(sigma), self.std**2 / (self.std**2 + sigma**2)
+        best = (mean - self.parametrization.c_skip(sigma)) / self.parametrization.c_out(sigma)
+        return self.scale * best * x
+
+
+def least_loss(parametrization, std, sigma, scale=1.0, seed=0):
+    """The loss per level of the best (or a scaled) network on Gaussian data, in float64."""
+    generator = torch.Generator().manual_seed(seed)
+    x0, noise = (torch.randn(len(sigma), 4, 2, 64, 64, generator=generator, dtype=torch.float64) for _ in range(2))
+    denoiser = NetworkDenoiser(BestOfGaussian(parametrization, std, scale), parametrization)
+    return denoising_loss(denoiser, std * x0, sigma, noise, TEXT).error_B
+
+
+SPREAD = 5 * math.sqrt(2 / (4 * 2 * 64 * 64))
+"""Five standard deviations of the mean square of as many normals."""
+
+
+@pytest.mark.parametrize("std", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("kind", [EDM, RectifiedFlow])
+def test_least_loss_of_gaussian_data_is_the_weighted_posterior_variance(kind, std):
+    """EDM with sigma_data = s: 1 at every level. Rectified flow: s² / (s²·(1 - t)² + t²). Any other scale is worse."""
+    parametrization, t = kind(sigma_data=std), torch.linspace(0.05, 0.95, 7, dtype=torch.float64)
+    least = torch.ones_like(t) if kind is EDM else std**2 / (std**2 * (1 - t) ** 2 + t**2)
+    found = least_loss(parametrization, std, sigma_of_time(t))
+    torch.testing.assert_close(found, least, rtol=SPREAD, atol=0)
+    if kind is RectifiedFlow:  # EDM's best network is silent here, whatever its scale
+        for scale in (0.8, 1.2):
+            assert least_loss(parametrization, std, sigma_of_time(t), scale).mean() > found.mean()
+
+
+@pytest.mark.parametrize("std", [0.5, 1.0])
+def test_least_loss_of_rectified_flow_over_even_times_is_half_pi_times_the_deviation(std):
+    """∫ s² / (s²·(1 - t)² + t²) dt over [0, 1] = s·π/2."""
+    t = (torch.arange(100, dtype=torch.float64) + 0.5) / 100
+    found = least_loss(RectifiedFlow(), std, sigma_of_time(t)).mean().item()
+    assert found == pytest.approx(std * math.pi / 2, rel=SPREAD / 5)
+
+
+def test_rectified_flow_trains_at_the_shifted_levels_without_a_singular_one():
+    """A strong shift puts draws beside t = 1, where sigma is largest: the loss of the best network stays its closed form."""
+    sigma = shifted_logit_normal(shift=100.0).sample(64, torch.Generator().manual_seed(0)).double()
+    found = least_loss(RectifiedFlow(), 1.0, sigma)
+    torch.testing.assert_close(found, (1 + sigma) ** 2 / (1 + sigma**2), rtol=SPREAD, atol=0)
 
 
 def test_given_frames_neither_count_nor_dilute():

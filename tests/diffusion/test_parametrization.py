@@ -1,12 +1,21 @@
-"""EDM as identities, and what a denoiser does to given frames."""
+"""EDM and rectified flow as identities, and what a denoiser does to given frames."""
 
 import pytest
 import torch
 from torch import nn
 
 from worldfoundry.conditioning.condition import Condition
-from worldfoundry.core.errors import UsageError
-from worldfoundry.diffusion.parametrization import EDM, EDMDenoiser, per_sample
+from worldfoundry.core.errors import ConfigError, UsageError
+from worldfoundry.diffusion.parametrization import (
+    EDM,
+    PARAMETRIZATIONS,
+    EDMDenoiser,
+    NetworkDenoiser,
+    RectifiedFlow,
+    parametrization,
+    per_sample,
+)
+from worldfoundry.diffusion.schedule import time_of_sigma
 
 SIGMAS = torch.tensor([1e-3, 0.1, 0.5, 2.0, 80.0], dtype=torch.float64)
 
@@ -33,6 +42,43 @@ def test_silent_network_gives_the_best_linear_guess():
     torch.testing.assert_close(guess, factor * x, atol=2e-2, rtol=0)
 
 
+def test_the_true_velocity_gives_x0_and_the_network_sees_the_interpolation():
+    """x_t = (1 - t)·x0 + t·noise = c_in·x, v = noise - x0, x0 = x_t - t·v; the network is told t."""
+    generator, flow = torch.Generator().manual_seed(0), RectifiedFlow()
+    x0, noise = (torch.randn(5, 2, 3, 4, 4, generator=generator, dtype=torch.float64) for _ in range(2))
+    x, t = x0 + per_sample(SIGMAS, x0) * noise, time_of_sigma(SIGMAS)
+    x_t = (1 - per_sample(t, x0)) * x0 + per_sample(t, x0) * noise
+    torch.testing.assert_close(per_sample(flow.c_in(SIGMAS), x) * x, x_t)
+    torch.testing.assert_close(flow.denoise(noise - x0, x, SIGMAS), x0)
+    assert torch.equal(flow.c_noise(SIGMAS), t)
+    torch.testing.assert_close(flow.loss_weight(SIGMAS), t**-2)
+
+
+def test_rectified_flow_reaches_the_network_through_the_denoiser():
+    network, x, sigma = Recorder(), torch.randn(2, 3, 5, 4, 4), torch.tensor([0.25, 4.0])
+    context = torch.full((1, 2, 4), 2.0)
+    x0 = NetworkDenoiser(network, RectifiedFlow())(x, sigma, Condition(context_BLD=context))
+    t = torch.tensor([0.2, 0.8])
+    torch.testing.assert_close(network.c_noise, t)
+    x_t = x * (1 - t).view(2, 1, 1, 1, 1)
+    torch.testing.assert_close(network.x, x_t)
+    torch.testing.assert_close(x0, x_t - t.view(2, 1, 1, 1, 1) * (0.3 * x_t + 2.0))
+
+
+def test_parametrizations_by_name():
+    assert {name: parametrization(name, 0.7) for name in PARAMETRIZATIONS} == {
+        "edm": EDM(sigma_data=0.7),
+        "rectified_flow": RectifiedFlow(sigma_data=0.7),
+    }
+    with pytest.raises(ConfigError, match="Did you mean 'rectified_flow'"):
+        parametrization("rectifiedflow", 1.0)
+
+
+def test_the_published_prefix_rule_is_edm_alone():
+    with pytest.raises(ConfigError, match="belongs to EDM"):
+        NetworkDenoiser(Recorder(), RectifiedFlow(), prefix_rule="published")
+
+
 class Recorder(nn.Module):
     """A network that remembers what it was given and answers with a fixed linear map."""
 
@@ -51,25 +97,30 @@ def prefix_condition(**changes):
     return Condition(**(values | changes))
 
 
+BOTH = pytest.mark.parametrize("parametrization", [EDM(), RectifiedFlow(), RectifiedFlow(sigma_data=0.5)])
+
+
+@BOTH
 @pytest.mark.parametrize("sigma", [80.0, 1.0, 1e-4])
-def test_given_frames_come_out_equal_to_the_prefix(sigma):
+def test_given_frames_come_out_equal_to_the_prefix(sigma, parametrization):
     network, condition = Recorder(), prefix_condition()
     x = torch.randn(2, 3, 5, 4, 4) * sigma
-    x0 = EDMDenoiser(network)(x, torch.full((2,), sigma), condition)
+    x0 = NetworkDenoiser(network, parametrization)(x, torch.full((2,), sigma), condition)
     assert torch.equal(x0[:, :, :2], condition.prefix_BCTHW)
     mask = network.conditions["condition_mask_B1THW"]
     assert mask[:, 0, :, 0, 0].tolist() == [[1, 1, 0, 0, 0]] * 2
 
 
+@BOTH
 @pytest.mark.parametrize("sigma", [80.0, 1.0, 1e-4])
-def test_network_sees_given_frames_at_the_augmentation_level(sigma):
+def test_network_sees_given_frames_at_the_augmentation_level(sigma, parametrization):
     """After c_in(sigma), given frames are (prefix + s·noise)·c_in(s) with s = min(augment_sigma, sigma)."""
-    network, condition, edm = Recorder(), prefix_condition(augment_sigma=0.01), EDM()
-    EDMDenoiser(network)(torch.randn(2, 3, 5, 4, 4) * sigma, torch.full((2,), sigma), condition)
+    network, condition = Recorder(), prefix_condition(augment_sigma=0.01)
+    NetworkDenoiser(network, parametrization)(torch.randn(2, 3, 5, 4, 4) * sigma, torch.full((2,), sigma), condition)
     level = torch.tensor(min(0.01, sigma))
-    expected = (condition.prefix_BCTHW + level * condition.augment_noise_BCTHW) * edm.c_in(level)
+    expected = (condition.prefix_BCTHW + level * condition.augment_noise_BCTHW) * parametrization.c_in(level)
     torch.testing.assert_close(network.x[:, :, :2], expected)
-    torch.testing.assert_close(network.conditions["prefix_BCTHW"], condition.prefix_BCTHW / 0.5)
+    torch.testing.assert_close(network.conditions["prefix_BCTHW"], condition.prefix_BCTHW / parametrization.sigma_data)
 
 
 def test_number_of_given_frames_may_differ_per_sample():

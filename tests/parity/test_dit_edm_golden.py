@@ -8,7 +8,7 @@ from worldfoundry.conditioning.condition import Condition
 from worldfoundry.diffusion.guidance import guided
 from worldfoundry.diffusion.original import from_original
 from worldfoundry.diffusion.parametrization import EDM, EDMDenoiser
-from worldfoundry.diffusion.samplers import sample_euler, sample_heun
+from worldfoundry.diffusion.samplers import sample_euler, sample_heun, sample_res_2m
 from worldfoundry.diffusion.schedule import karras_sigmas
 
 PUBLISHED_MIN = 0.0002
@@ -41,7 +41,10 @@ def test_euler_steps_of_a_constant_network():
     torch.testing.assert_close(torch.stack(states), golden["out.step_trajectory"], atol=2e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("sampler", "name", "steps"), [(sample_euler, "1euler", 12), (sample_heun, "2heun_edm", 6)])
+@pytest.mark.parametrize(
+    ("sampler", "name", "steps"),
+    [(sample_euler, "1euler", 12), (sample_heun, "2heun_edm", 6), (sample_res_2m, "2ab", 12)],
+)
 def test_training_side_samplers(sampler, name, steps):
     """Float64 state, steps + 1 levels from 80 to 0.002, one more denoising at the last."""
     _, golden, _ = read_golden("edm_numbers_a")

@@ -30,7 +30,7 @@ def guided(
     Raises UsageError for g < 0, for g > 0 without an unconditional branch, and for an interval that holds nothing.
     """
     if not 0 <= scale < math.inf:
-        raise UsageError(f"guidance_scale must be at least 0, not {scale!r}.", "0 runs the condition alone.")
+        raise UsageError(f"guidance_scale must be a number of at least 0, not {scale!r}.", "0 runs the condition alone.")
     low, high = interval or (0.0, math.inf)
     if not 0 <= low < high:
         raise UsageError(f"guidance_interval must be (low, high) with 0 <= low < high, not {interval!r}.")
@@ -41,7 +41,7 @@ def guided(
 
     def denoise(x_BCTHW: Tensor, sigma_B: Tensor) -> Tensor:
         inside_B = (sigma_B > low) & (sigma_B <= high)
-        if not inside_B.any():
+        if interval is not None and not inside_B.any():  # asking a GPU makes it wait, so only where it can be
             return denoiser(x_BCTHW, sigma_B, condition)
         if split:
             cond, uncond = (denoiser(x_BCTHW, sigma_B, branch) for branch in (condition, unconditional))
