@@ -17,6 +17,7 @@ from worldfoundry.core.video_io import (
     read_media,
     read_metadata,
     read_video,
+    stream_media,
     write_video,
 )
 
@@ -249,6 +250,18 @@ def test_a_span_without_frames(clip):
     with pytest.raises(MediaError) as error:
         read_video(clip, start_s=50)
     assert error.value.code == "NO_FRAMES"
+
+
+def test_a_stream_gives_what_reading_at_once_gives(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 255, (7, 16, 16, 3), dtype=np.uint8)
+    write_video(tmp_path / "a.mp4", frames, 12.5)
+    Image.fromarray(frames[0]).save(tmp_path / "b.png")
+    for name in ("a.mp4", "b.png"):
+        clip, (fps, stream) = read_media(tmp_path / name), stream_media(tmp_path / name)
+        np.testing.assert_array_equal(np.stack(list(stream)), clip.frames)
+        assert fps == clip.fps
+    with pytest.raises(MediaError):
+        stream_media(tmp_path / "absent.mp4")
 
 
 def test_images(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -11,11 +12,14 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from worldfoundry.core.checkpoint import save_component
-from worldfoundry.core.errors import DataError, UsageError
+from worldfoundry.core.errors import DataError, MediaError, UsageError
 from worldfoundry.core.video_io import probe_video, read_video, write_video
 from worldfoundry.data.clips import ClipDataset
 from worldfoundry.data.latents import LatentCache
+from worldfoundry.inference import token_sources, tokens
+from worldfoundry.inference.token_sources import Frames
 from worldfoundry.inference.tokens import detokenize, to_frames, token_identity, tokenize, tokenizer_identity
+from worldfoundry.tokenizers import chunks
 from worldfoundry.tokenizers.build import build_tokenizer
 from worldfoundry.tokenizers.config import named_config
 from worldfoundry.tokenizers.tokenizer import pad_to_multiple
@@ -85,6 +89,94 @@ def test_shards_hold_what_the_tokenizer_gives_and_decode_to_the_clip(kind, clips
     direct = write_video(tmp_path / "direct.mp4", to_frames(network(x))[0, :6, :20].numpy(), 10.0)
     assert np.array_equal(made.frames, read_video(direct).frames)
     assert [p.name for p in detokenize(tmp_path / "out" / "00001.safetensors", network, tmp_path / "one")] == ["b.mp4"]
+
+
+@pytest.fixture
+def two_latents_a_chunk(monkeypatch):
+    """A budget that no picture fits, but for chunks of two latent frames."""
+    monkeypatch.setattr(tokens, "latent_frames_per_chunk", lambda *_: 2)
+    monkeypatch.setattr(chunks, "latent_frames_per_chunk", lambda *_: 2)
+
+
+@pytest.mark.parametrize("kind", ["tokenizer", "discrete"])
+@pytest.mark.parametrize("num_frames", [1, 2, 5, 6, 8, 9, 16, 17, 30])
+def test_a_clip_in_chunks_is_the_whole_clip(kind, num_frames, two_latents_a_chunk, tmp_path, request):
+    network = request.getfixturevalue(kind)
+    frames = np.random.default_rng(num_frames).integers(0, 255, (num_frames, 20, 24, 3), dtype=np.uint8)
+    write_video(tmp_path / "a.mp4", frames, 10.0)
+    x = torch.from_numpy(read_video(tmp_path / "a.mp4").frames)[None].movedim(-1, 1).float() / 127.5 - 1
+    padded = pad_to_multiple(x, network.spec)
+    tokenize(tmp_path / "a.mp4", network, tmp_path / "z")
+    stored = LatentCache.open(tmp_path / "z").get("a")
+    detokenize(tmp_path / "z", network, tmp_path / "back")
+    whole = network.encode(padded)  # with gradients: in one piece
+    size = num_frames, 20, 24
+    with torch.inference_mode():  # cuts the clip at the same places
+        if kind == "discrete":
+            assert torch.equal(stored["indices"].int(), network.encode_indices(padded)[0])
+            x = network.decode_indices(stored["indices"].int()[None], size=size)
+        else:
+            assert torch.equal(stored["latents"], network.encode(padded)[0])
+            assert torch.allclose(stored["latents"], whole[0], atol=1e-5)
+            x = network.decode(stored["latents"][None], size=size)
+    direct = write_video(tmp_path / "direct.mp4", to_frames(x)[0].numpy(), 10.0)
+    made = read_video(tmp_path / "back" / "a.mp4").frames
+    assert made.shape == (*size, 3)
+    assert np.array_equal(made, read_video(direct).frames)
+
+
+def test_no_more_than_a_chunk_of_frames_is_in_memory(tokenizer, two_latents_a_chunk, tmp_path, monkeypatch):
+    """Frames are counted while they live: on the way in until their chunk is through, on the way out until they are written."""
+    write_video(tmp_path / "a.mp4", np.zeros((2, 16, 16, 3), np.uint8), 10.0)
+    alive, most = set(), 0
+
+    def film(number):
+        nonlocal most
+        for i in range(number):
+            frame = np.full((16, 16, 3), i % 256, np.uint8)
+            alive.add(i)
+            weakref.finalize(frame, alive.discard, i)
+            most = max(most, len(alive))
+            yield frame
+
+    monkeypatch.setattr(token_sources, "stream_media", lambda _: (10.0, film(200)))
+    tokenize(tmp_path / "a.mp4", tokenizer, tmp_path / "z")
+    assert LatentCache.open(tmp_path / "z").facts("a")["num_frames"] == 200
+    assert most <= 2 * (2 * tokenizer.spec.t) + 2
+
+    decoded, ahead = 0, []
+
+    def decode_chunk(z_BCTHW, cache=None):
+        nonlocal decoded
+        x, following = type(tokenizer).decode_chunk(tokenizer, z_BCTHW, cache)
+        decoded += x.shape[2]
+        return x, following
+
+    def write(target, frames, fps):
+        for number, _ in enumerate(frames, 1):
+            ahead.append(decoded - number)
+
+    monkeypatch.setattr(tokenizer, "decode_chunk", decode_chunk)
+    monkeypatch.setattr(tokens, "write_video", write)
+    detokenize(tmp_path / "z", tokenizer, tmp_path / "back")
+    assert len(ahead) == 200
+    assert max(ahead) < 2 * tokenizer.spec.t
+
+
+def test_a_clip_without_frames_or_of_changing_size_is_refused():
+    with pytest.raises(MediaError, match=r"'a\.mp4' holds no video frame"):
+        Frames("a.mp4", 10.0, iter([]))
+    changing = Frames("a.mp4", 10.0, iter([np.zeros((4, 6, 3), np.uint8), np.zeros((8, 6, 3), np.uint8)]))
+    with pytest.raises(MediaError, match="changes its size from 6x4 to 6x8 at frame 1"):
+        list(changing)
+
+
+def test_long_clips_of_a_dataset_are_read_in_parts(make_dataset, monkeypatch):
+    dataset = ClipDataset(make_dataset([("s0", 30, 32, 48)]))
+    monkeypatch.setattr(token_sources, "RECORD_FRAMES", 7)
+    frames = token_sources.sources(dataset.folder)[0].read()
+    assert np.array_equal(np.stack(list(frames)), dataset.video(dataset.records[0]))
+    assert (frames.count, frames.height, frames.width, frames.fps) == (30, 32, 48, 12.0)
 
 
 def test_a_killed_run_goes_on_and_ends_as_an_uninterrupted_one(clips, tmp_path):

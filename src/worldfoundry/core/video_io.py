@@ -157,9 +157,12 @@ def read_video(
             "NO_FRAMES",
             f"{str(path)!r} holds no video frame between {start_s:g} s and {end_s if end_s is not None else 'the end'}.",
         )
+    return VideoClip(frames=np.stack(frames), times_s=np.array(times), fps=_frame_rate(path))
+
+
+def _frame_rate(path: Path | io.BytesIO) -> float:
     with open_video(path) as (_, stream):
-        fps = float(stream.average_rate or stream.guessed_rate or 0) or 24.0
-    return VideoClip(frames=np.stack(frames), times_s=np.array(times), fps=fps)
+        return float(stream.average_rate or stream.guessed_rate or 0) or 24.0
 
 
 def read_media(path: Path, *, max_frames: int | None = None) -> VideoClip:
@@ -168,6 +171,17 @@ def read_media(path: Path, *, max_frames: int | None = None) -> VideoClip:
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         return read_video(path, max_frames=max_frames)
     return VideoClip(frames=read_image(path)[None], times_s=np.zeros(1), fps=0.0)
+
+
+def stream_media(path: Path) -> tuple[float, Iterator[np.ndarray]]:
+    """What `read_media` reads, as frames per second and frames HWC that are decoded as they are asked for.
+
+    Raises MediaError, and so does the iterator.
+    """
+    path = Path(path)
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return 0.0, iter([read_image(path)])
+    return _frame_rate(path), (frame for _, frame in iter_frames(path))
 
 
 def read_image(path: Path) -> np.ndarray:

@@ -4,20 +4,47 @@ Axis legend: T frames, H height, W width, C = 3 (RGB).
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
-from worldfoundry.core.errors import UsageError
-from worldfoundry.core.video_io import IMAGE_SUFFIXES, VIDEO_SUFFIXES, read_media
+from worldfoundry.core.errors import MediaError, UsageError
+from worldfoundry.core.video_io import IMAGE_SUFFIXES, VIDEO_SUFFIXES, stream_media
 from worldfoundry.data.clips import ClipDataset, ClipRecord
+
+RECORD_FRAMES = 256  # of a dataset's clip that are decoded together
+
+
+class Frames:
+    """The frames of a clip, uint8 HWC, one after the other, so that a long one is never in memory whole.
+
+    `fps` is 0 for an image; `count` frames were handed out so far, of which `last` is the last. Raises MediaError, also while
+    it is iterated, for a clip without frames or of changing size.
+    """
+
+    def __init__(self, name: str, fps: float, frames: Iterator[np.ndarray]) -> None:
+        first = next(frames, None)
+        if first is None:
+            raise MediaError("NO_FRAMES", f"{name!r} holds no video frame.")
+        self.name, self.fps, self.count, self.last = name, fps, 0, first
+        self.height, self.width = first.shape[:2]
+        self._frames = chain([first], frames)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for frame in self._frames:
+            if frame.shape != self.last.shape:
+                sizes = " to ".join(f"{width}x{height}" for height, width, _ in (self.last.shape, frame.shape))
+                raise MediaError("DECODE_ERROR", f"{self.name!r} changes its size from {sizes} at frame {self.count}.")
+            self.count, self.last = self.count + 1, frame
+            yield frame
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One clip to encode. `read` gives uint8 THWC frames and their rate (0 for an image); it raises MediaError.
+    """One clip to encode. `read` begins to decode it; it raises MediaError.
 
     `size` in bytes tells whether a file of the same name is still the same file.
     """
@@ -26,7 +53,7 @@ class Source:
     source: str
     caption: str
     size: int
-    read: Callable[[], tuple[np.ndarray, float]]
+    read: Callable[[], Frames]
 
 
 def sources(place: Path) -> list[Source]:
@@ -47,23 +74,24 @@ MEDIA = VIDEO_SUFFIXES | IMAGE_SUFFIXES
 
 
 def _from_record(dataset: ClipDataset, record: ClipRecord) -> Source:
+    def frames() -> Iterator[np.ndarray]:
+        for start in range(0, record.num_frames, RECORD_FRAMES):
+            yield from dataset.video(record, start, min(RECORD_FRAMES, record.num_frames - start))
+
     return Source(
         key=record.key,
         source=record.source_id,
         caption=record.caption,
         size=record.bytes,
-        read=lambda: (dataset.video(record), record.fps),
+        read=lambda: Frames(record.key, record.fps, frames()),
     )
 
 
 def _from_file(file: Path, key: str) -> Source:
-    def read() -> tuple[np.ndarray, float]:
-        clip = read_media(file)
-        return clip.frames, clip.fps
-
     text = file.with_suffix(".txt")
     caption = text.read_text(encoding="utf-8", errors="replace").strip() if text.is_file() else ""
-    return Source(key=key, source=file.name, caption=caption, size=file.stat().st_size, read=read)
+    size = file.stat().st_size
+    return Source(key=key, source=file.name, caption=caption, size=size, read=lambda: Frames(file.name, *stream_media(file)))
 
 
 def _names(files: list[Path], place: Path) -> dict[Path, str]:

@@ -1,18 +1,22 @@
 """Clips through a tokenizer and back: shards of latents or indices, with what is needed to undo padding and to refuse misuse.
 
-The folder is a `data.latents.LatentCache`. Its identity says which tokenizer made the tensors (hashes of config and weights),
-in which dtype, with which codebook, and which text encoder; each clip's facts say its length, size, rate, source and caption.
+A clip passes through in chunks, so that only its latents are ever in memory whole. The folder is a `data.latents.LatentCache`:
+its identity says which tokenizer made the tensors (hashes of config and weights), in which dtype, with which codebook, and which
+text encoder; each clip's facts say its length, size, rate, source and caption.
 
 Axis legend: B batch, C channels, T frames, H height, W width, L text rows, D width of a text row.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from safetensors.torch import save
 from torch import Tensor
@@ -21,10 +25,11 @@ from worldfoundry.conditioning.text import TextEncoder
 from worldfoundry.core.config import Config
 from worldfoundry.core.errors import DataError, MediaError, UsageError
 from worldfoundry.core.files import sole_writer
-from worldfoundry.core.progress import progress, say
+from worldfoundry.core.progress import Progress, progress, say
 from worldfoundry.core.video_io import write_video
 from worldfoundry.data.latents import LatentCache
-from worldfoundry.inference.token_sources import Source, sources
+from worldfoundry.inference.token_sources import Frames, Source, sources
+from worldfoundry.tokenizers.chunks import decode_stream, encode_stream, latent_frames_per_chunk
 from worldfoundry.tokenizers.tokenizer import DiscreteTokenizer, Tokenizer
 
 STILL_FPS = 24.0
@@ -108,7 +113,7 @@ def tokenize(
                     found += 1
                 else:
                     try:
-                        _encode(cache, clip, tokenizer, encoder)
+                        _encode(cache, clip, tokenizer, encoder, bar)
                     except MediaError as error:
                         failed[clip.source] = f"{error.code}: {error.message}"
                         say(f"skipped: {error.message}")
@@ -142,7 +147,7 @@ def detokenize(
     written = []
     with progress("decoding", len(keys), "clips") as bar:
         for key in keys:
-            written.append(_decode(cache, key, tokenizer, out / f"{key}.mp4"))
+            written.append(_decode(cache, key, tokenizer, out / f"{key}.mp4", bar))
             bar.advance(note=key)
     return written
 
@@ -179,23 +184,25 @@ def _check_same(cache: LatentCache, clip: Source) -> None:
 
 
 @torch.inference_mode()
-def _encode(cache: LatentCache, clip: Source, tokenizer: Tokenizer, encoder: TextEncoder | None) -> None:
-    frames, fps = clip.read()
-    x_BCTHW = torch.from_numpy(frames)[None].movedim(-1, 1).float() / 127.5 - 1
-    x_BCTHW = x_BCTHW.to(_device(tokenizer))
+def _encode(cache: LatentCache, clip: Source, tokenizer: Tokenizer, encoder: TextEncoder | None, bar: Progress) -> None:
+    frames, parts = clip.read(), []
+    for z_BCTHW in encode_stream(tokenizer, _float_chunks(frames, tokenizer)):
+        parts.append(z_BCTHW.cpu())
+        bar.advance(0, note=f"{clip.key}, {frames.count} frames")
+    z_BCTHW = torch.cat(parts, dim=2)
     if isinstance(tokenizer, DiscreteTokenizer):
         small = torch.uint16 if tokenizer.config.codebook_size <= 2**16 else torch.int32
-        tensors = {"indices": tokenizer.encode_indices(x_BCTHW, strict=False)[0].to(small)}
+        tensors = {"indices": tokenizer.quantizer.codes_to_indices(z_BCTHW)[0].to(small)}
     else:
-        tensors = {"latents": tokenizer.encode(x_BCTHW, strict=False)[0]}
+        tensors = {"latents": z_BCTHW[0]}
     if encoder is not None:
         rows = min(encoder.count_tokens(clip.caption), encoder.max_length)
         tensors["text"] = encoder.encode([clip.caption])[0, :rows]
     facts = ClipFacts(
-        num_frames=frames.shape[0],
-        height=frames.shape[1],
-        width=frames.shape[2],
-        fps=fps,
+        num_frames=frames.count,
+        height=frames.height,
+        width=frames.width,
+        fps=frames.fps,
         source=clip.source,
         source_bytes=clip.size,
         caption=clip.caption,
@@ -203,24 +210,51 @@ def _encode(cache: LatentCache, clip: Source, tokenizer: Tokenizer, encoder: Tex
     cache.put(clip.key, tensors, facts.to_dict())
 
 
+def _float_chunks(frames: Frames, tokenizer: Tokenizer) -> Iterator[Tensor]:
+    """Chunks [1, 3, T, H, W] in [-1, 1], cut and padded so that their latents are those of `encode(clip, strict=False)`."""
+    spec = tokenizer.spec
+    down, right = -frames.height % spec.h, -frames.width % spec.w
+    count = latent_frames_per_chunk(tokenizer.config, 1, frames.height + down, frames.width + right, tokenizer.dtype) * spec.t
+
+    def missing() -> Iterator[np.ndarray]:
+        yield from repeat(frames.last, spec.round_up_frames(frames.count) - frames.count)
+
+    padded = chain(frames, missing())
+    while chunk := list(islice(padded, count)):
+        x_BCTHW = torch.from_numpy(np.stack(chunk)).to(_device(tokenizer)).movedim(-1, 0)[None].float() / 127.5 - 1
+        yield F.pad(x_BCTHW, (0, right, 0, down, 0, 0), mode="replicate")
+
+
 @torch.inference_mode()
-def _decode(cache: LatentCache, key: str, tokenizer: Tokenizer, target: Path) -> Path:
+def _decode(cache: LatentCache, key: str, tokenizer: Tokenizer, target: Path, bar: Progress) -> Path:
     where = f"{cache.folder}: {key}"
     facts = ClipFacts.from_dict(cache.facts(key), where=where)
     name = "indices" if tokenizer.spec.discrete else "latents"
     tensors = cache.get(key)
     if name not in tensors:
         raise DataError(f"{where!r} holds {', '.join(tensors)}, but this tokenizer decodes {name}.")
-    stored = tensors[name][None].to(_device(tokenizer))
+    stored = tensors[name][None]
     if stored.is_floating_point() and not torch.isfinite(stored).all():
         raise DataError(f"{where!r}: {name} hold NaN or infinity.", "Encode the clip again.")
-    size = facts.num_frames, facts.height, facts.width
+    frames = islice(_decoded(stored, facts, tokenizer), facts.num_frames)
+    return write_video(target, _counted(frames, key, bar), facts.fps or STILL_FPS)
+
+
+def _decoded(stored: Tensor, facts: ClipFacts, tokenizer: Tokenizer) -> Iterator[np.ndarray]:
+    """Latents [1, C, T, H, W] or indices [1, T, H, W] → uint8 HWC frames of the clip's size, padding frames included."""
+    spec, (rows, columns) = tokenizer.spec, stored.shape[-2:]
+    count = latent_frames_per_chunk(tokenizer.config, 1, rows * spec.h, columns * spec.w, tokenizer.dtype)
+    chunks = (chunk.to(_device(tokenizer)) for chunk in stored.split(count, dim=-3))
     if isinstance(tokenizer, DiscreteTokenizer):
-        x_BCTHW = tokenizer.decode_indices(stored.int(), size=size)
-    else:
-        x_BCTHW = tokenizer.decode(stored, size=size)
-    write_video(target, to_frames(x_BCTHW)[0].numpy(), facts.fps or STILL_FPS)
-    return target
+        chunks = (tokenizer.quantizer.indices_to_codes(chunk.int(), tokenizer.dtype) for chunk in chunks)
+    for x_BCTHW in decode_stream(tokenizer, chunks):
+        yield from to_frames(x_BCTHW[..., : facts.height, : facts.width])[0].numpy()
+
+
+def _counted(frames: Iterator[np.ndarray], key: str, bar: Progress) -> Iterator[np.ndarray]:
+    for number, frame in enumerate(frames, 1):
+        bar.advance(0, note=f"{key}, {number} frames")
+        yield frame
 
 
 def to_frames(x_BCTHW: Tensor) -> Tensor:

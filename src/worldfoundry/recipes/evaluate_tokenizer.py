@@ -9,6 +9,7 @@ Axis legend: N clips, T frames, H height, W width, C = 3 (RGB).
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -116,17 +117,18 @@ def read_clips(config: EvaluateTokenizerConfig) -> TrueClips:
         for clip in (everything[i] for i in chosen):
             bar.advance()
             try:
-                frames, fps = clip.read()
+                frames = clip.read()
+                first = list(islice(frames, config.num_frames))
             except MediaError as error:
                 broken += 1
                 say(f"skipped: {error.message}")
                 continue
-            if len(frames) < config.num_frames:
+            if len(first) < config.num_frames:
                 short += 1
                 continue
             source = clip.source if is_dataset else clip.key.partition(".")[0]
-            kept.append((clip.key, source, _scaled(frames[: config.num_frames], config.short_side)))
-            rates.append(fps)
+            kept.append((clip.key, source, _scaled(np.stack(first), config.short_side)))
+            rates.append(frames.fps)
     if not kept:
         raise DataError(
             f"None of the {len(chosen)} clips of {str(config.clips)!r} has {config.num_frames} frames.",
