@@ -49,7 +49,7 @@ class VideoEncoder(nn.Module):
 
     def forward(self, x_BCTHW: Tensor, cache: FrameCache) -> Tensor:
         bands_BKTHW = patchify_video(x_BCTHW, self.patch_size, is_first=cache.is_first)
-        h = self.conv_in(bands_BKTHW.movedim(1, -1).contiguous(), cache)
+        h = self.conv_in(bands_BKTHW.movedim(1, -1), cache)
         for level in self.levels:
             h = level(h, cache)
         return self.conv_out(norm_silu(self.norm_out, self.middle(h, cache)), cache)
@@ -74,7 +74,7 @@ class VideoDecoder(nn.Module):
         for level in self.levels:
             h = level(h, cache)
         bands_BTHWK = self.conv_out(norm_silu(self.norm_out, h), cache)
-        return unpatchify_video(bands_BTHWK.movedim(-1, 1).contiguous(), self.patch_size, is_first=cache.is_first)
+        return unpatchify_video(bands_BTHWK.movedim(-1, 1), self.patch_size, is_first=cache.is_first)
 
 
 class Blocks(nn.Module):
