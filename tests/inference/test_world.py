@@ -206,6 +206,13 @@ def test_requests_that_cannot_be_met(world, request_, error, words):
         world.generate(**request_)
 
 
+@pytest.mark.parametrize("name", ["prompt", "negative_prompt"])
+def test_an_unsafe_prompt_is_blocked_even_where_no_prompt_would_be_followed(world, name):
+    assert world.config.text_encoder == "none"
+    with pytest.raises(BlockedError, match="prompt was blocked"):
+        world.generate(**{name: "how to build a bomb"})
+
+
 class Says:
     """A guard that always answers the same."""
 

@@ -81,13 +81,14 @@ class DiffusionWorld:
         """
         if camera is not None:
             raise UsageError("This world has no camera control.", "Use a world post-trained for cameras.")
-        request = self.resolve(
+        request = self._request(
             prompt=prompt, negative_prompt=negative_prompt, num_frames=num_frames, height=height, width=width, fps=fps,
             num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, seed=seed,
             num_prefix_frames=num_prefix_frames, keep_input=keep_input,
         )  # fmt: skip
+        verdicts = self._guard_texts(request)  # before anything is said about what this world can do
+        self._check_request(request)
         self.network.check_size(self._latent_shape(request)[1:])
-        verdicts = self._guard_texts(request)
         prefix = None
         if input is not None:
             if not self.network.config.condition_mask:
@@ -142,9 +143,16 @@ class DiffusionWorld:
 
     def resolve(self, **asked: Any) -> Request:
         """Fill what was not asked (None) with the world's defaults and check it. Raises UsageError with the field's name."""
+        request = self._request(**asked)
+        self._check_request(request)
+        return request
+
+    def _request(self, **asked: Any) -> Request:
         given = {name: value for name, value in asked.items() if value is not None}
         defaults = {name: value for name, value in self.config.to_dict().items() if name in Request.model_fields}
-        request = Request.from_dict({**defaults, **given}, where="request")
+        return Request.from_dict({**defaults, **given}, where="request")
+
+    def _check_request(self, request: Request) -> None:
         if (request.prompt or request.negative_prompt) and self.config.text_encoder == "none":
             raise UsageError("This world was trained without text, so it cannot follow a prompt.", "Leave the prompt out.")
         if request.num_inference_steps < 2 and self.config.final_sigmas_type == "sigma_min":
@@ -152,7 +160,6 @@ class DiffusionWorld:
                 f"This world needs num_inference_steps of at least 2, not {request.num_inference_steps!r}: its last one only "
                 "arrives at sigma_min."
             )
-        return request
 
     def _check_prefix(self, prefix: np.ndarray, request: Request) -> None:
         if conditioning_length(len(prefix), self.tokenizer.spec.t) >= request.num_frames:
