@@ -42,7 +42,7 @@ def test_the_trunk_is_vgg16_after_the_scaling_that_lpips_states():
             y = F.max_pool2d(y, 2) if i else y
             for number in numbers:
                 y = F.relu(F.conv2d(y, state[f"features.{number}.weight"], state[f"features.{number}.bias"], padding=1))
-            torch.testing.assert_close(maps[i], y, atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(maps[i], y, atol=5e-5, rtol=1e-4)  # of values up to 12: rounding in another order
     assert [m.shape[1] for m in maps] == list(CHANNELS)
     assert LPIPS_SCALE[0][0] == pytest.approx(127.5 * 0.97)
 
@@ -91,11 +91,14 @@ def test_one_picture_against_many_equals_one_by_one(net):
     )
 
 
-def test_heads_of_another_size_are_refused(tmp_path):
+def test_heads_are_read_and_those_of_another_size_refused(tmp_path):
     save_file(
         {f"lin{i}.model.1.weight": torch.rand(1, c, 1, 1) for i, c in enumerate(CHANNELS)}, tmp_path / "model.safetensors"
     )
-    assert with_heads(from_torchvision(torchvision_state()), tmp_path).heads[4].shape == (512,)
+    loaded, trunk = with_heads(from_torchvision(torchvision_state()), tmp_path), from_torchvision(torchvision_state())
+    assert loaded.heads[4].shape == (512,)
+    for a, b in zip(loaded.trunk(pictures()), trunk(pictures()), strict=True):  # fewer products, the same numbers
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
     save_file({f"lin{i}.model.1.weight": torch.rand(1, 64, 1, 1) for i in range(5)}, tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match=r"heads\.1 is \[64\]"):
         with_heads(from_torchvision(torchvision_state()), tmp_path)

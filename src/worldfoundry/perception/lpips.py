@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from worldfoundry.core.checkpoint import fill, read_weights
 from worldfoundry.perception.vgg16 import CHANNELS, Vgg16Trunk, load_hed_trunk
+from worldfoundry.perception.winograd import WinogradConv2d
 
 EPS = 1e-10  # added to the length, as published
+FEWER_PRODUCTS = 128  # channels from which the Winograd form of a convolution is faster on a CPU
 
 
 class PerceptualDistance(nn.Module):
@@ -43,6 +45,10 @@ def with_heads(trunk: Vgg16Trunk, heads_folder: Path) -> PerceptualDistance:
     net = PerceptualDistance(trunk)
     heads = {f"heads.{name[3]}": tensor.flatten() for name, tensor in read_weights(heads_folder).items()}  # lin0.model.1.weight
     fill(net, {**{f"trunk.{k}": v for k, v in trunk.state_dict().items()}, **heads}, where=str(heads_folder))
+    for block in net.trunk.blocks[1:]:
+        for i, conv in enumerate(block.children()):
+            if conv.in_channels >= FEWER_PRODUCTS:
+                block[i] = WinogradConv2d(conv)
     return net.eval().requires_grad_(False)
 
 

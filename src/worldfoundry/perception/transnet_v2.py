@@ -9,7 +9,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from worldfoundry.core.checkpoint import fill, read_weights
 
@@ -32,12 +34,20 @@ class DilatedConvs(nn.Module):
         self.norm = nn.BatchNorm3d(4 * filters, eps=1e-3)
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
+        size, norm = x_BCTHW.shape, self.norm
         # The four see the same input frame by frame, so in space they are one wide convolution of pictures.
         kernels = torch.cat([kernel[:, :, 0] for kernel in self.space.parameters()])
-        pictures = x_BCTHW.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        wide_BCTHW = F.conv2d(pictures, kernels, padding=1).unflatten(0, (len(x_BCTHW), -1)).transpose(1, 2)
-        parts = [time(part) for time, part in zip(self.time, wide_BCTHW.chunk(len(DILATIONS), 1), strict=True)]
-        return self.norm(torch.cat(parts, 1))
+        wide = F.conv2d(as_pictures(x_BCTHW), kernels, padding=1)
+        # In time they are convolutions of pictures T high and H x W wide; the normalisation is a factor and a summand of theirs.
+        moments = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+        fused = fuse_conv_bn_weights(torch.cat([time.weight for time in self.time]), None, *moments)
+        parts = []
+        for d, x, weight, bias in zip(
+            DILATIONS, wide.chunk(len(DILATIONS), 1), *(p.chunk(len(DILATIONS)) for p in fused), strict=True
+        ):
+            x = rearrange(x, "(b t) c h w -> b c t (h w)", b=size[0]).contiguous(memory_format=torch.channels_last)
+            parts.append(F.conv2d(x, weight[..., 0], bias, padding=(d, 0), dilation=(d, 1)))
+        return torch.cat(parts, 1).unflatten(3, size[3:])
 
 
 class Stage(nn.Module):
@@ -48,8 +58,14 @@ class Stage(nn.Module):
         self.first, self.second = DilatedConvs(inputs, filters), DilatedConvs(4 * filters, filters)
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
-        shortcut = F.relu(self.first(x_BCTHW))
-        return F.avg_pool3d(F.relu(self.second(shortcut)) + shortcut, (1, 2, 2))
+        shortcut = F.relu(self.first(x_BCTHW), inplace=True)
+        y_BCTHW = F.relu(self.second(shortcut), inplace=True) + shortcut
+        return rearrange(F.avg_pool2d(as_pictures(y_BCTHW), 2), "(b t) c h w -> b c t h w", b=len(x_BCTHW))
+
+
+def as_pictures(x_BCTHW: Tensor) -> Tensor:
+    """The frames of all clips as a batch of pictures, channels last: faster on a CPU than 3-D operations."""
+    return rearrange(x_BCTHW, "b c t h w -> (b t) c h w").contiguous(memory_format=torch.channels_last)
 
 
 class TransNetV2(nn.Module):
