@@ -77,6 +77,12 @@ def test_links_between_pages_lead_somewhere():
                 assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}, which is not there"
 
 
+def test_the_documentation_lists_every_page():
+    page = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    linked = set(re.findall(r"\]\(([^)]+\.md)\)", page))
+    assert {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")} - {"README.md"} <= linked
+
+
 @pytest.mark.parametrize("name", ["scripts/check", ".ci/run"])
 def test_scripts_are_executable_and_parse(name):
     path = ROOT / name
