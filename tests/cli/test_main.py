@@ -137,6 +137,42 @@ def test_a_bad_value_names_flag_and_range(toy, capsys):
     assert "--size: must be less than or equal to 9 (got 12; allowed: >= 1, <= 9)" in capsys.readouterr().err
 
 
+def test_two_bad_values_are_still_one_error_and_one_hint(capsys):
+    assert cli.main(["simulate", "pusher", "--out", "x", "--episodes", "0", "--size", "1"]) == 2
+    error, hint = capsys.readouterr().err.strip().splitlines()
+    assert error.startswith("error: --episodes: must be greater")
+    assert "--size: must be a multiple of 2 (got 1;" in error
+    assert hint == "Run `worldfoundry simulate pusher --help` for every field and its range."
+
+
+@pytest.mark.parametrize(
+    ("words", "lines"),
+    [
+        ("--executor rays", ["error: --executor: 'rays' is none of process, ray.", "Did you mean 'ray'?"]),
+        ("--executor=cloud", ["error: --executor: 'cloud' is none of process, ray."]),
+        (
+            "--episodez 3 --sizee 7",
+            [
+                "error: Unknown option '--episodez'.",
+                "Did you mean '--episodes'? `worldfoundry simulate pusher --help` lists all.",
+            ],
+        ),
+        ("--xyzzy", ["error: Unknown option '--xyzzy'.", "`worldfoundry simulate pusher --help` lists all."]),
+    ],
+)
+def test_an_unknown_flag_or_choice_is_one_line_with_a_suggestion(words, lines, capsys):
+    assert cli.main(["simulate", "pusher", "--out", "x", *words.split()]) == 2
+    assert capsys.readouterr().err.strip().splitlines() == lines
+
+
+@pytest.mark.parametrize("words", ["--text none", "--text=none", "--num_inference_steps 4", "--actions auto --text auto"])
+def test_choices_and_either_spelling_of_a_flag_pass(words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["train", "diffusion", "clips", "--tokenizer", "t", "--out", "o", *words.split(), "--print-config"])
+    assert stop.value.code == 0
+    assert "tokenizer: t" in capsys.readouterr().out
+
+
 def test_a_reader_that_goes_away_is_no_error():
     script = "import sys; from worldfoundry.cli.main import main; sys.exit(main(['--help']))"
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -106,13 +106,39 @@ def _dispatch_sub(verb: str, subcommands: dict[str, tuple[type[Any], Callable[[A
 def _run(config_class: Any, run: Callable[[Any], int], prog: str, help_line: str, argv: list[str]) -> int:
     from worldfoundry.core.config import parse_args
 
+    _check_flags(config_class, prog, argv)
     return run(parse_args(config_class, argv, prog, config_class.__doc__ or help_line))
+
+
+def _check_flags(config_class: Any, prog: str, argv: list[str]) -> None:
+    """Refuse unknown flags, and words that are no choice of theirs, in one line. What else may be wrong, tyro says in a box."""
+    from worldfoundry.cli.completion import EVERYWHERE, flags_of
+
+    flags = flags_of(config_class)[0]
+    known, help_line = [*flags, *EVERYWHERE], f"`{prog} --help` lists all."
+    for i, word in enumerate(argv):
+        flag, given, value = word.partition("=")
+        name = flag.replace("_", "-")
+        if not name.startswith("--") or name == "--":
+            continue
+        if name not in known:
+            raise UsageError(f"Unknown option {flag!r}.", f"{_closest(name, known)} {help_line}".strip())
+        value = value if given else next(iter(argv[i + 1 : i + 2]), "--")
+        if flags.get(name) and value not in flags[name] and value != "None" and not value.startswith("--"):
+            raise UsageError(f"{flag}: {value!r} is none of {', '.join(flags[name])}.", _closest(value, flags[name]))
+
+
+def _closest(word: str, known: Sequence[str]) -> str:
+    """`did_you_mean` where something is close, else nothing."""
+    hint = did_you_mean(word, list(known))
+    return hint if hint.startswith("Did") else ""
 
 
 def explain(error: BaseException) -> tuple[str, int]:
     """What to print for an error, and the exit code."""
     if isinstance(error, WorldFoundryError):
-        return "\n".join(part for part in (f"error: {error.message}", error.hint) if part), error.exit_code
+        message = " ".join(error.message.splitlines())  # several wrong values are several sentences
+        return "\n".join(part for part in (f"error: {message}", error.hint) if part), error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", 130
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
