@@ -9,7 +9,6 @@ from worldfoundry.core.errors import ConfigError, UsageError
 from worldfoundry.diffusion.parametrization import (
     EDM,
     PARAMETRIZATIONS,
-    EDMDenoiser,
     NetworkDenoiser,
     RectifiedFlow,
     parametrization,
@@ -126,15 +125,15 @@ def test_network_sees_given_frames_at_the_augmentation_level(sigma, parametrizat
 def test_number_of_given_frames_may_differ_per_sample():
     network, condition = Recorder(), prefix_condition(num_prefix_B=torch.tensor([0, 2]))
     x, sigma = torch.randn(2, 3, 5, 4, 4), torch.ones(2)
-    x0 = EDMDenoiser(network)(x, sigma, condition)
-    free = EDMDenoiser(network)(x, sigma, prefix_condition(prefix_BCTHW=None, augment_noise_BCTHW=None))
+    x0 = NetworkDenoiser(network)(x, sigma, condition)
+    free = NetworkDenoiser(network)(x, sigma, prefix_condition(prefix_BCTHW=None, augment_noise_BCTHW=None))
     torch.testing.assert_close(x0[0], free[0])
     assert torch.equal(x0[1, :, :2], condition.prefix_BCTHW[1])
 
 
 def test_published_rule_leaves_the_last_steps_to_the_network():
     network, condition = Recorder(), prefix_condition()
-    denoiser = EDMDenoiser(network, prefix_rule="published")
+    denoiser = NetworkDenoiser(network, prefix_rule="published")
     x, sigma = torch.randn(2, 3, 5, 4, 4) * 1e-4, torch.full((2,), 1e-4)
     assert torch.equal(denoiser.with_prefix(x, sigma, condition), x)
     assert not torch.equal(denoiser(x, sigma, condition)[:, :, :2], condition.prefix_BCTHW)
@@ -143,7 +142,7 @@ def test_published_rule_leaves_the_last_steps_to_the_network():
 
 def test_a_prefix_longer_than_the_clip_is_refused():
     with pytest.raises(UsageError, match="2 latent frames, more than the 1"):
-        EDMDenoiser(Recorder())(torch.randn(2, 3, 1, 4, 4), torch.ones(2), prefix_condition())
+        NetworkDenoiser(Recorder())(torch.randn(2, 3, 1, 4, 4), torch.ones(2), prefix_condition())
 
 
 def test_per_sample_broadcasts_over_all_other_axes():

@@ -7,7 +7,7 @@ from golden_files import read_golden
 from worldfoundry.conditioning.condition import Condition
 from worldfoundry.diffusion.guidance import guided
 from worldfoundry.diffusion.original import from_original
-from worldfoundry.diffusion.parametrization import EDM, EDMDenoiser
+from worldfoundry.diffusion.parametrization import EDM, NetworkDenoiser
 from worldfoundry.diffusion.samplers import sample_euler, sample_heun, sample_res_2m
 from worldfoundry.diffusion.schedule import karras_sigmas
 
@@ -72,7 +72,7 @@ def sampled(case, published=False):
         num_prefix_B=None if prefix is None else golden["in.num_condition_t"].view(1),
         augment_noise_BCTHW=golden.get("in.augment_noise"),
     )
-    denoiser = EDMDenoiser(network, prefix_rule="published" if published else "x0")
+    denoiser = NetworkDenoiser(network, prefix_rule="published" if published else "x0")
     negative = condition.unconditional(golden["in.crossattn_emb_neg"])
     denoise = guided(denoiser, condition, negative, config["guidance"])
     x = golden["in.noise"] * (80.0**2 + 1) ** 0.5

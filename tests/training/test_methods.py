@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from worldfoundry.core.errors import ConfigError
 from worldfoundry.diffusion.config import DiTConfig
 from worldfoundry.diffusion.dit import DiT
+from worldfoundry.recipes.config import TrainDiffusionConfig
 from worldfoundry.tokenizers.build import build_tokenizer
 from worldfoundry.tokenizers.config import named_config
 from worldfoundry.training.config import DiffusionLossConfig, TokenizerLossConfig
@@ -140,3 +142,24 @@ def test_uncertainty_is_trained_when_asked_for():
 def test_prefix_weights_must_hold_something():
     with pytest.raises(ValueError, match="at least one positive"):
         DiffusionLossConfig(prefix_weights=(0.0, 0.0))
+
+
+@pytest.mark.parametrize("name", ["edm", "rectified_flow"])
+def test_every_parametrization_trains(name):
+    method = diffusion_method(parametrization=name, prefix_weights=(1.0,), change_weight=0.0)
+    optimizer = torch.optim.AdamW(method.module.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(30):  # one batch, one draw of noise: it must be learnt by heart
+        loss = method.training_step(diffusion_batch(), generator(3)).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_the_scheduler_cannot_contradict_the_loss():
+    with pytest.raises(ConfigError, match=r"follows loss\.parametrization"):
+        TrainDiffusionConfig.from_dict(
+            {"data": "a", "tokenizer": "b", "out": "c", "scheduler": {"parametrization": "rectified_flow"}}
+        )

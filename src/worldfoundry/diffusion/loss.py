@@ -20,11 +20,6 @@ class DiffusionLoss:
     loss: Tensor
     error_B: Tensor
 
-    @property
-    def edm_B(self) -> Tensor:
-        """`error_B`, as trainings with EDM call it."""
-        return self.error_B
-
 
 def denoising_loss(
     denoiser: NetworkDenoiser,
@@ -63,7 +58,3 @@ def denoising_loss(
         raise ConfigError("Uncertainty weighting needs a network with the uncertainty head.", "Set dit.uncertainty to true.")
     u_B = head(denoiser.parametrization.c_noise(sigma_B))
     return DiffusionLoss(loss=(torch.exp(-u_B) * error_B + u_B).mean(), error_B=error_B.detach())
-
-
-edm_loss = denoising_loss
-"""What callers say whose denoiser is EDM's."""

@@ -181,10 +181,6 @@ class NetworkDenoiser:
         return prefix_BCTHW + self.parametrization.c_skip(sigma) * (1 - self.parametrization.c_out(sigma)) * x_BCTHW
 
 
-EDMDenoiser = NetworkDenoiser
-"""What callers say that leave the parametrisation at its default, EDM."""
-
-
 def per_sample(value_B: Tensor, like: Tensor) -> Tensor:
     """[B] → [B, 1, …] in the dtype of `like`, for broadcasting over its other axes."""
     return value_B.to(like.device, like.dtype).view(-1, *[1] * (like.ndim - 1))

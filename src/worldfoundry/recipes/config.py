@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from tyro.conf import Positional
 
 from worldfoundry.core.config import Config, Seed
@@ -117,6 +117,13 @@ class TrainDiffusionConfig(Config):
     """The training loop."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:0 or mps."""
+
+    @model_validator(mode="after")
+    def _one_parametrization(self) -> "TrainDiffusionConfig":
+        asked = self.scheduler.parametrization
+        if asked not in ("edm", self.loss.parametrization):
+            raise ValueError(f"scheduler.parametrization follows loss.parametrization: set that to {asked!r}")
+        return self
 
 
 class QuickstartConfig(Config):

@@ -159,7 +159,7 @@ def _world(
         action_names=() if rms is None else tuple(dataset.action_names),
         action_rms=() if rms is None else tuple(float(v) for v in rms),
     )
-    scheduler = config.scheduler.replace(sigma_data=config.loss.sigma_data)
+    scheduler = config.scheduler.replace(sigma_data=config.loss.sigma_data, parametrization=config.loss.parametrization)
     return DiffusionWorld(network.eval().requires_grad_(False), tokenizer, scheduler, defaults, encoder=encoder)
 
 

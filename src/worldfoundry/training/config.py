@@ -138,8 +138,10 @@ class TokenizerLossConfig(Config):
 class DiffusionLossConfig(Config):
     """Noise levels, prefixes and weights of the diffusion objective."""
 
+    parametrization: Literal["edm", "rectified_flow"] = "edm"
+    """What the network predicts: EDM's target, or the velocity of rectified flow (then ln sigma is the logit of the time)."""
     sigma_mean: float = 0.0
-    """Mean of ln sigma (latents have deviation `sigma_data`)."""
+    """Mean of ln sigma (latents have deviation `sigma_data`); for rectified flow with a time shift s, add ln s."""
     sigma_std: float = Field(default=1.0, gt=0)
     """Deviation of ln sigma."""
     sigma_data: float = Field(default=0.5, gt=0)

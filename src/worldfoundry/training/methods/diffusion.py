@@ -8,21 +8,21 @@ from torch import Tensor
 
 from worldfoundry.conditioning.condition import Condition
 from worldfoundry.diffusion.dit import DiT
-from worldfoundry.diffusion.loss import edm_loss
-from worldfoundry.diffusion.parametrization import EDM, EDMDenoiser
+from worldfoundry.diffusion.loss import denoising_loss
+from worldfoundry.diffusion.parametrization import NetworkDenoiser, parametrization
 from worldfoundry.diffusion.schedule import LogNormalSigmas
 from worldfoundry.training.config import DiffusionLossConfig
 from worldfoundry.training.method import StepOutput
 
 
 class DiffusionMethod:
-    """Minimise the EDM loss of the frames after a randomly long prefix."""
+    """Minimise the denoising loss of the frames after a randomly long prefix."""
 
     def __init__(self, network: DiT, config: DiffusionLossConfig, contexts_NLD: Tensor, *, fps: float) -> None:
         """`contexts` are the embeddings of the distinct captions; a batch names its rows by index. `fps` of the clips."""
         self.module, self.config, self.contexts_NLD = network, config, contexts_NLD
         self.fps_B = torch.tensor([fps])
-        self.denoiser = EDMDenoiser(network, EDM(sigma_data=config.sigma_data))
+        self.denoiser = NetworkDenoiser(network, parametrization(config.parametrization, config.sigma_data))
         self.sigmas = LogNormalSigmas(mean=config.sigma_mean, std=config.sigma_std)
 
     def training_step(self, batch: dict[str, Tensor], generator: torch.Generator) -> StepOutput:
@@ -42,7 +42,7 @@ class DiffusionMethod:
         )
         sigma_B = self.sigmas.sample(B, generator)
         noise_BCTHW = torch.randn(x0_BCTHW.shape, generator=generator)
-        loss = edm_loss(
+        loss = denoising_loss(
             self.denoiser,
             x0_BCTHW.to(device),
             sigma_B.to(device),
@@ -51,7 +51,7 @@ class DiffusionMethod:
             weight_B1THW=self._change_weight(x0_BCTHW, given_B).to(device),
             uncertainty=self.config.uncertainty,
         )
-        return StepOutput(loss=loss.loss, metrics={"edm": float(loss.edm_B.mean())})
+        return StepOutput(loss=loss.loss, metrics={"error": float(loss.error_B.mean())})
 
     def _change_weight(self, x0_BCTHW: Tensor, given_B: Tensor) -> Tensor:
         """1 where nothing changed since the last given latent frame, up to 1 + change_weight where much did."""
