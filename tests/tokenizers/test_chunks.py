@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from worldfoundry.core.errors import UsageError
+from worldfoundry.nn.frame_cache import FrameCache
 from worldfoundry.tokenizers import chunks
 from worldfoundry.tokenizers.build import build_tokenizer
 from worldfoundry.tokenizers.chunks import decode_stream, decode_windows, encode_stream, encode_windows
@@ -23,9 +24,9 @@ def noise(*shape):
 
 
 def whole(module, x):
-    """All at once: with gradients enabled nothing is cut."""
-    with torch.enable_grad():
-        return module._features(x), module._video(module._bottleneck(module._features(x)))
+    """All at once, as one chunk."""
+    features = module._encode(x, FrameCache())
+    return features, module._decode(module._bottleneck(features), FrameCache())
 
 
 @pytest.fixture
@@ -70,6 +71,43 @@ def test_the_window_counts_only_beyond_it():
     assert not torch.allclose(narrow.encode(x)[:, :, 3:], wide.encode(x)[:, :, 3:])
 
 
+def test_the_window_is_as_long_at_levels_with_more_frames():
+    changes = {"attn_resolutions": (256, 128, 64)}
+    narrow, wide = (make("debug-cv8x8x8", **changes, attention_window=window) for window in (3, 100))
+    assert len(narrow.encoder.levels[0].attentions)
+    assert len(narrow.decoder.levels[-1].attentions)
+    x = noise(1, 3, 25, 16, 16)
+    z = wide.encode(x[:, :, :17])
+    assert torch.equal(narrow.encode(x[:, :, :17]), z)
+    assert torch.equal(narrow.decode(z), wide.decode(z))
+    assert not torch.allclose(narrow.encode(x)[:, :, 3:], wide.encode(x)[:, :, 3:])
+
+
+@pytest.mark.parametrize("name", ["debug", "debug-dv4x8x8", "debug-ci8x8"])
+def test_only_a_pass_that_is_recorded_takes_the_clip_at_once(name, monkeypatch):
+    """A loaded tokenizer needs no `torch.no_grad()` to keep its memory bounded; image tokenizers cut clips too."""
+    monkeypatch.setattr(chunks, "ACTIVATION_BYTES", 1)
+    module, passes = make(name), []
+    for network in (module.encoder, module.decoder):
+        network.register_forward_hook(lambda *_: passes.append(1))
+    x = noise(1, 3, 1 + 2 * module.spec.t, 16, 16)
+    module.decode(module.encode(x))
+    assert len(passes) == 6
+    passes.clear()
+    module.requires_grad_(True)(x).sum().backward()
+    assert len(passes) == 2
+    passes.clear()
+    module.requires_grad_(False).encode(x.requires_grad_()).sum().backward()
+    assert len(passes) == 1
+    assert x.grad is not None
+
+
+def test_the_memory_of_image_tokenizers_is_counted_by_their_flat_patch():
+    image, video = NAMED["Cosmos-0.1-Tokenizer-CI8x8"], NAMED["Cosmos-0.1-Tokenizer-CV4x8x8"]
+    images, latents = (chunks.latent_frames_per_chunk(config, 1, 128, 128, torch.float32) for config in (image, video))
+    assert images == latents, "a patch of 4x4x4 makes of four frames what one of 4x4 makes of an image"
+
+
 def test_default_windows_are_the_trained_contexts():
     assert NAMED["Cosmos-Tokenize1-CV8x8x8-720p"].window == 16
     assert NAMED["Cosmos-Tokenize1-DV8x16x16-720p"].window == 7
@@ -94,8 +132,16 @@ def test_frames_that_fill_no_latent_are_named():
 def test_a_later_chunk_has_no_frame_of_its_own():
     module, x = make("debug"), noise(1, 3, 9, 16, 16)
     _, cache = module.encode_chunk(x[:, :, :5])
-    with pytest.raises(UsageError, match="a multiple of 4 in a later chunk, not 5"):
+    with pytest.raises(UsageError, match=r"a multiple of 4 in a later chunk, not 5.*Keep the rest"):
         module.encode_chunk(x[:, :, :5], cache)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 4, 24, 16), (1, 3, 4, 16, 24), (2, 3, 4, 16, 16)])
+def test_a_chunk_of_another_size_is_refused(shape):
+    module = make("debug")
+    _, cache = module.encode_chunk(noise(1, 3, 5, 16, 16))
+    with pytest.raises(UsageError, match="begin another clip"):
+        module.encode_chunk(noise(*shape), cache)
 
 
 def test_ten_thousand_frames_stream_with_a_cache_that_does_not_grow():

@@ -185,14 +185,31 @@ def test_a_checkpoint_folder_gives_the_same_tokenizer_back(tmp_path):
         (torch.zeros(1, 4, 5, 16, 16), r"not \[1, 4, 5, 16, 16\]"),
         (torch.zeros(1, 3, 5, 16, 16, dtype=torch.uint8), r"uint8.*Divide by 127.5"),
         (torch.zeros(1, 3, 7, 16, 16), r"frames must be 1 \+ 4·k, not 7.*to 9"),
-        (torch.zeros(1, 3, 0, 16, 16), "not 0"),
+        (torch.zeros(1, 3, 0, 16, 16), r"not \[1, 3, 0, 16, 16\]"),
+        (torch.zeros(0, 3, 5, 16, 16), r"not \[0, 3, 5, 16, 16\]"),
         (torch.zeros(1, 3, 5, 20, 16), "multiples of 8 and 8, not 20 and 16"),
-        (torch.zeros(1, 3, 5, 16, 0), "not 16 and 0"),
+        (torch.zeros(1, 3, 5, 16, 0), r"not \[1, 3, 5, 16, 0\]"),
     ],
 )
 def test_video_that_does_not_fit_is_refused_in_words(video, says):
     with pytest.raises(UsageError, match=says):
         make("debug").encode(video)
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 16), (1, 3, 16, 16), (1, 3, 0, 16, 16)])
+def test_what_padding_cannot_mend_is_refused_in_words(shape):
+    with pytest.raises(UsageError, match="takes video"):
+        make("debug").encode(torch.zeros(shape), strict=False)
+
+
+def test_a_size_beyond_the_video_is_refused():
+    with pytest.raises(UsageError, match=r"give \[1, 16, 16\] frames, rows and columns, not the \(1, 16, 17\)"):
+        make("debug").decode(torch.zeros(1, 4, 1, 2, 2), size=(1, 16, 17))
+
+
+def test_nan_in_latents_is_not_blamed_on_half_precision():
+    with pytest.raises(DataError, match="Its input or its weights hold NaN"):
+        make("debug").to(torch.bfloat16).decode(torch.full((1, 4, 1, 2, 2), float("nan")))
 
 
 @pytest.mark.parametrize("latents", [torch.zeros(1, 5, 2, 2, 2), torch.zeros(4, 2, 2, 2), torch.zeros(1, 4, 0, 2, 2)])

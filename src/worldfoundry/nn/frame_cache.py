@@ -12,6 +12,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from worldfoundry.core.errors import UsageError
+
 
 class FrameCache:
     """Handed through one forward pass over one chunk. `FrameCache()` is a pass over a whole clip, which keeps nothing."""
@@ -36,14 +38,24 @@ class FrameCache:
         past = self.past.get(layer)
         if past is None:
             past = x_BTHWC[:, :1].expand(-1, frames if first is None else first, -1, -1, -1)
-        return self._remember(layer, torch.cat((past, x_BTHWC), dim=1), frames)
+        return self._remember(layer, _appended(past, x_BTHWC), frames)
 
     def join(self, layer: Hashable, x_BTHWC: Tensor, frames: int) -> Tensor:
         """`x` with as many as there are of the `frames` before it in front."""
         past = self.past.get(layer)
-        return self._remember(layer, x_BTHWC if past is None else torch.cat((past, x_BTHWC), dim=1), frames)
+        return self._remember(layer, x_BTHWC if past is None else _appended(past, x_BTHWC), frames)
 
     def _remember(self, layer: Hashable, x_BTHWC: Tensor, frames: int) -> Tensor:
         if self.keep and frames:
             self.future[layer] = x_BTHWC[:, -frames:].clone()  # a view would keep the whole chunk alive
         return x_BTHWC
+
+
+def _appended(past_BTHWC: Tensor, x_BTHWC: Tensor) -> Tensor:
+    if past_BTHWC.shape[::2] != x_BTHWC.shape[::2] or past_BTHWC.shape[3] != x_BTHWC.shape[3]:
+        before, now = ([size for axis, size in enumerate(x.shape[:4]) if axis != 1] for x in (past_BTHWC, x_BTHWC))
+        raise UsageError(
+            f"A chunk's batch, height and width are {now!r} inside the network; those of the chunk before are {before!r}.",
+            "Chunks of one clip have one size; begin another clip without a cache.",
+        )
+    return torch.cat((past_BTHWC, x_BTHWC), dim=1)

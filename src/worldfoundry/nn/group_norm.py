@@ -29,4 +29,5 @@ class FrameNorm(nn.GroupNorm):
 
 def norm_silu(norm: FrameNorm, x_BTHWC: Tensor) -> Tensor:
     """silu(norm(x)); without gradients the normalised tensor is overwritten, which saves a pass through memory."""
-    return F.silu(norm(x_BTHWC), inplace=not torch.is_grad_enabled())
+    h = norm(x_BTHWC)
+    return F.silu(h, inplace=not h.requires_grad)

@@ -26,15 +26,13 @@ LIVE_TENSORS = 6  # of the widest layer's size, at the same time
 def latent_frames_per_chunk(config: TokenizerConfig, batch: int, height: int, width: int, dtype: torch.dtype) -> int:
     """How many latent frames of so large a picture (in pixels) fit the activation budget, at least 1."""
     widest = max(level.in_channels for level in config.decoder_levels())
-    positions = config.temporal_compression * height * width // config.patch_size**3
+    positions = config.temporal_compression * height * width // config.patch_size ** (3 if config.modality == "video" else 2)
     frame_bytes = batch * positions * widest * dtype.itemsize * LIVE_TENSORS
     return max(1, ACTIVATION_BYTES // max(frame_bytes, 1))
 
 
 def frame_chunks(config: TokenizerConfig, x_BCTHW: Tensor, dtype: torch.dtype) -> Sequence[Tensor]:
-    """A clip as chunks of 1 + t·k, t·k, … frames; one chunk where gradients flow (they need all of it anyway)."""
-    if torch.is_grad_enabled() or config.modality == "image":
-        return [x_BCTHW]
+    """A clip as chunks of 1 + t·k, t·k, … frames."""
     count = latent_frames_per_chunk(config, len(x_BCTHW), x_BCTHW.shape[3], x_BCTHW.shape[4], dtype)
     t = config.temporal_compression
     return _cut(x_BCTHW, 1 + t * (count - 1), t * count)
@@ -42,8 +40,6 @@ def frame_chunks(config: TokenizerConfig, x_BCTHW: Tensor, dtype: torch.dtype) -
 
 def latent_chunks(config: TokenizerConfig, z_BCTHW: Tensor, dtype: torch.dtype) -> Sequence[Tensor]:
     """The latents of a clip as chunks, in the same way."""
-    if torch.is_grad_enabled() or config.modality == "image":
-        return [z_BCTHW]
     height, width = (side * config.spatial_compression for side in z_BCTHW.shape[3:])
     count = latent_frames_per_chunk(config, len(z_BCTHW), height, width, dtype)
     return _cut(z_BCTHW, count, count)

@@ -19,7 +19,10 @@ Positive = Annotated[int, Field(ge=1)]
 
 @dataclass(frozen=True, kw_only=True)
 class Level:
-    """One resolution of an encoder or decoder: residual blocks at `out_channels`, then what its sampler halves or doubles."""
+    """One resolution of an encoder or decoder: residual blocks at `out_channels`, then what its sampler halves or doubles.
+
+    `frames_per_latent` is the rate at which its blocks run.
+    """
 
     in_channels: int
     out_channels: int
@@ -27,6 +30,7 @@ class Level:
     temporal: bool
     spatial: bool
     last: bool
+    frames_per_latent: int
 
 
 class TokenizerConfig(Config):
@@ -63,8 +67,9 @@ class TokenizerConfig(Config):
     num_groups: Positive = 1
     """Groups of the image network's group normalisation (32 in all released ones); video normalises each frame whole."""
     attention_window: Positive | None = None
-    """Latent frames, its own included, that the temporal attention of a frame sees; None = as many as the last published
-    generation was trained on (121 frames if continuous, 49 if discrete). Shorter clips give the published numbers."""
+    """Latent frames, its own included, that the temporal attention of a frame sees (as much time at levels with more frames);
+    None = as many as the last published generation was trained on (121 frames if continuous, 49 if discrete). Shorter clips
+    give the published numbers."""
     unused_samplers: bool = False
     """Keep the sampler convolutions that Cosmos-0.1 checkpoints store but never run."""
     statistics_frames: Positive = 1
@@ -125,6 +130,7 @@ class TokenizerConfig(Config):
                 temporal=i < min(temporal, slots),
                 spatial=i < min(spatial, slots),
                 last=i == len(widths) - 1,
+                frames_per_latent=2 ** max(temporal - i, 0),
             )
             for i, width in enumerate(widths)
         ]
@@ -147,6 +153,7 @@ class TokenizerConfig(Config):
                     temporal=doubles_time,
                     spatial=doubles_time or (i < min(spatial, slots) and spatial > temporal),
                     last=i == len(widths) - 1,
+                    frames_per_latent=2 ** max(min(i - 1, temporal), 0),
                 )
             )
         return levels

@@ -71,18 +71,26 @@ class Tokenizer(nn.Module):
         Raises UsageError for a shape or dtype that does not fit, values outside [-1, 1] or NaN; DataError if the result
         overflows in half precision.
         """
+        self._check_kind(x_BCTHW)
         x_BCTHW = x_BCTHW if strict else pad_to_multiple(x_BCTHW, self.spec)
         self._check_video(x_BCTHW)
-        return self._bottleneck(self._checked_output(self._features(x_BCTHW), "encode"))
+        return self._bottleneck(self._checked_output(self._features(x_BCTHW), x_BCTHW, "encode"))
 
     def decode(self, z_BCTHW: Tensor, *, size: tuple[int, int, int] | None = None) -> Tensor:
         """Latents [B, C, 1 + k, H, W] → video [B, 3, 1 + t·k, H·h, W·w] in the model's dtype, not clamped to [-1, 1].
 
-        `size` (frames, height, width) crops what padding added. Chunks and errors are as in `encode`.
+        `size` (frames, height, width) crops what padding added; UsageError if the video is smaller than that. Chunks and errors
+        are as in `encode`.
         """
         self._check_latents(z_BCTHW)
-        video = self._checked_output(self._video(z_BCTHW), "decode")
-        return video if size is None else video[:, :, : size[0], : size[1], : size[2]]
+        video = self._checked_output(self._video(z_BCTHW), z_BCTHW, "decode")
+        if size is None:
+            return video
+        if any(asked > has for asked, has in zip(size, video.shape[2:], strict=True)):
+            raise UsageError(
+                f"These latents give {list(video.shape[2:])!r} frames, rows and columns, not the {size!r} asked for."
+            )
+        return video[:, :, : size[0], : size[1], : size[2]]
 
     def encode_chunk(self, x_BCTHW: Tensor, cache: FrameCache | None = None) -> tuple[Tensor, FrameCache]:
         """The next frames of a clip → their latents, and the cache for the chunk after them.
@@ -92,7 +100,7 @@ class Tokenizer(nn.Module):
         """
         self._check_video(x_BCTHW, is_first=cache is None)
         following = FrameCache.following(cache)
-        return self._bottleneck(self._checked_output(self._encode(x_BCTHW, following), "encode")), following
+        return self._bottleneck(self._checked_output(self._encode(x_BCTHW, following), x_BCTHW, "encode")), following
 
     def decode_chunk(self, z_BCTHW: Tensor, cache: FrameCache | None = None) -> tuple[Tensor, FrameCache]:
         """The next latent frames of a clip → their frames, and the cache for the chunk after them.
@@ -101,7 +109,7 @@ class Tokenizer(nn.Module):
         """
         self._check_latents(z_BCTHW)
         following = FrameCache.following(cache)
-        return self._checked_output(self._decode(z_BCTHW, following), "decode"), following
+        return self._checked_output(self._decode(z_BCTHW, following), z_BCTHW, "decode"), following
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
         """The reconstruction of a video, for training: no check of values."""
@@ -153,12 +161,17 @@ class Tokenizer(nn.Module):
 
     def _features(self, x_BCTHW: Tensor) -> Tensor:
         """Video → what stands before the bottleneck, in chunks where that saves memory."""
-        chunks = frame_chunks(self.config, x_BCTHW, self.dtype)
-        return self._through(self._encode, chunks)
+        whole = self._records_gradients(x_BCTHW)
+        return self._through(self._encode, [x_BCTHW] if whole else frame_chunks(self.config, x_BCTHW, self.dtype))
 
     def _video(self, z_BCTHW: Tensor) -> Tensor:
         """The inverse."""
-        return self._through(self._decode, latent_chunks(self.config, z_BCTHW, self.dtype))
+        whole = self._records_gradients(z_BCTHW)
+        return self._through(self._decode, [z_BCTHW] if whole else latent_chunks(self.config, z_BCTHW, self.dtype))
+
+    def _records_gradients(self, x: Tensor) -> bool:
+        """Whether a pass is recorded for a backward pass, which needs all of the clip anyway."""
+        return torch.is_grad_enabled() and (x.requires_grad or any(weight.requires_grad for weight in self.parameters()))
 
     def _through(self, network: Callable[[Tensor, FrameCache], Tensor], chunks: Sequence[Tensor]) -> Tensor:
         if len(chunks) == 1:
@@ -201,33 +214,37 @@ class Tokenizer(nn.Module):
                 "Divide bytes by 127.5 and subtract 1; clamp what a filter overshot.",
             )
 
-    def _check_shape(self, x: Tensor, *, is_first: bool = True) -> None:
-        spec, channels = self.spec, self.config.in_channels
-        shape = list(x.shape)
-        if x.ndim != 5 or shape[1] != channels:
+    def _check_kind(self, x: Tensor) -> None:
+        channels, shape = self.config.in_channels, list(x.shape)
+        if x.ndim != 5 or shape[1] != channels or 0 in shape:
             raise UsageError(
                 f"The tokenizer takes video [batch, {channels}, frames, height, width], not {shape!r}.",
                 "An image is a video of one frame.",
             )
         if not x.is_floating_point():
             raise UsageError(f"The tokenizer takes float video in [-1, 1], not {x.dtype}.", "Divide by 127.5 and subtract 1.")
-        if shape[2] < 1 or (shape[2] - is_first) % spec.t:
+
+    def _check_shape(self, x: Tensor, *, is_first: bool = True) -> None:
+        self._check_kind(x)
+        spec, shape = self.spec, list(x.shape)
+        if (shape[2] - is_first) % spec.t:
             rule = f"1 + {spec.t}·k" if is_first else f"a multiple of {spec.t} in a later chunk"
+            padded = f"Cut the clip, or pass strict=False to have it padded to {spec.round_up_frames(shape[2])} frames."
             raise UsageError(
                 f"The number of frames must be {rule}, not {shape[2]!r}.",
-                f"Cut the clip, or pass strict=False to have it padded to {spec.round_up_frames(shape[2])} frames.",
+                padded if is_first else "Keep the rest for the next chunk, as encode_stream does.",
             )
-        if not all(side > 0 and side % factor == 0 for side, factor in zip(shape[3:], (spec.h, spec.w), strict=True)):
+        if not all(side % factor == 0 for side, factor in zip(shape[3:], (spec.h, spec.w), strict=True)):
             raise UsageError(
                 f"Height and width must be multiples of {spec.h} and {spec.w}, not {shape[3]!r} and {shape[4]!r}.",
                 "Resize the clip, or pass strict=False to have it padded.",
             )
 
-    def _checked_output(self, out: Tensor, verb: str) -> Tensor:
+    def _checked_output(self, out: Tensor, given: Tensor, verb: str) -> Tensor:
         """`out`, unless it holds NaN or infinity: too large for half precision, or broken weights or latents."""
         if out.device.type == "meta" or torch.isfinite(out).all():
             return out
-        half = self.dtype in (torch.float16, torch.bfloat16)
+        half = self.dtype in (torch.float16, torch.bfloat16) and bool(torch.isfinite(given).all())
         raise DataError(
             f"The tokenizer's {verb} gave NaN or infinity in {self.dtype}.",
             "Load it with dtype='float32'." if half else "Its input or its weights hold NaN or infinity.",

@@ -82,9 +82,9 @@ class Blocks(nn.Module):
 
     def __init__(self, level: Level, config: TokenizerConfig, num_blocks: int) -> None:
         super().__init__()
-        width = level.out_channels
+        width, window = level.out_channels, 1 + (config.window - 1) * level.frames_per_latent
         self.blocks = nn.ModuleList(ResBlock(*pair) for pair in pairwise([level.in_channels] + [width] * num_blocks))
-        self.attentions = nn.ModuleList(SpaceTimeAttention(width, config.window) for _ in range(num_blocks * level.attention))
+        self.attentions = nn.ModuleList(SpaceTimeAttention(width, window) for _ in range(num_blocks * level.attention))
 
     def forward(self, x_BTHWC: Tensor, cache: FrameCache) -> Tensor:
         for i, block in enumerate(self.blocks):
