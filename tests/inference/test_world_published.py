@@ -85,10 +85,8 @@ def test_a_missing_part_is_named(tmp_path, part):
     ("changes", "words"),
     [
         ({"pipeline": "Cosmos2VideoToWorldPipeline"}, "'Cosmos2VideoToWorldPipeline', which is no world here"),
-        (
-            {"scheduler": SCHEDULER | {"_class_name": "FlowMatchEulerDiscreteScheduler"}},
-            "only 'EDMEulerScheduler' can be sampled",
-        ),
+        ({"scheduler": {"_class_name": "DDIMScheduler"}}, "_class_name = 'DDIMScheduler'; only 'EDMEulerScheduler' or"),
+        ({"scheduler": {"_class_name": "FlowMatchEulerDiscreteScheduler"}}, "use_karras_sigmas = False; only True can be"),
         ({"scheduler": SCHEDULER | {"prediction_type": "v_prediction"}}, "prediction_type = 'v_prediction'"),
         ({"width": 24}, "text rows of width 16, its text_encoder gives 24"),
         ({"pipeline": "CosmosTextToWorldPipeline"}, "condition"),

@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from PIL import Image
 
 import worldfoundry as wf
+from worldfoundry.core.errors import CheckpointError
 from worldfoundry.diffusion.samplers import initial_noise
 from worldfoundry.guardrails.runner import GuardPolicy, Guardrails
 from worldfoundry.inference.frames import read_prefix
+from worldfoundry.inference.world_folder import save_world
 
 diffusers = pytest.importorskip("diffusers")
 transformers = pytest.importorskip("transformers")
@@ -44,6 +46,14 @@ def random_(module, scale=0.9):
     return module.eval()
 
 
+def text_parts():
+    """A T5 encoder and its tokenizer."""
+    config = transformers.T5Config(vocab_size=120, d_model=20, d_kv=8, d_ff=24, num_layers=2, num_heads=2, dropout_rate=0.0)
+    vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((word, -1.0 - i) for i, word in enumerate(WORDS))]
+    tokenizer = transformers.T5TokenizerFast(vocab=vocabulary, extra_ids=0)
+    return {"text_encoder": random_(transformers.T5EncoderModel(config)), "tokenizer": tokenizer}
+
+
 def pipeline(video_to_world, **scheduler):
     """diffusers' own class around tiny random networks; everything in it is what a published folder would hold."""
     torch.manual_seed(3)
@@ -56,18 +66,34 @@ def pipeline(video_to_world, **scheduler):
         patch_size=2, temporal_compression_ratio=4, latents_mean=[0.1 * i for i in range(12)],
         latents_std=[1 + 0.1 * i for i in range(12)],
     )  # fmt: skip
-    text = transformers.T5EncoderModel(
-        transformers.T5Config(vocab_size=120, d_model=20, d_kv=8, d_ff=24, num_layers=2, num_heads=2, dropout_rate=0.0)
-    )
-    vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((word, -1.0 - i) for i, word in enumerate(WORDS))]
-    tokenizer = transformers.T5TokenizerFast(vocab=vocabulary, extra_ids=0)
     kind = diffusers.CosmosVideoToWorldPipeline if video_to_world else diffusers.CosmosTextToWorldPipeline
     pipe = kind(
-        text_encoder=random_(text), tokenizer=tokenizer, transformer=random_(transformer), vae=random_(vae),
-        scheduler=diffusers.EDMEulerScheduler(**scheduler), safety_checker=NoGuard(),
+        transformer=random_(transformer), vae=random_(vae), scheduler=diffusers.EDMEulerScheduler(**scheduler),
+        safety_checker=NoGuard(), **text_parts(),
     )  # fmt: skip
     with torch.no_grad():
         vae.decoder.conv_out.conv_t.weight.mul_(0.15)  # so that few pixels are clipped
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def image_pipeline():
+    """Cosmos-Predict2's, with its Wan tokenizer and rectified flow."""
+    torch.manual_seed(4)
+    transformer = diffusers.CosmosTransformer3DModel(
+        in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=32, num_layers=2, text_embed_dim=20,
+        adaln_lora_dim=8, max_size=(8, 16, 16), rope_scale=(1.0, 4.0, 4.0), extra_pos_embed_type=None,
+    )  # fmt: skip
+    vae = diffusers.AutoencoderKLWan(
+        base_dim=4, z_dim=4, num_res_blocks=1, latents_mean=[0.1, 0.2, 0.3, 0.4], latents_std=[1.0, 2.0, 3.0, 4.0]
+    )
+    pipe = diffusers.Cosmos2TextToImagePipeline(
+        transformer=random_(transformer), vae=random_(vae), safety_checker=NoGuard(), **text_parts(),
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(use_karras_sigmas=True),
+    )  # fmt: skip
+    with torch.no_grad():
+        vae.decoder.conv_out.weight.mul_(4.0)  # so that pixels vary, and few are clipped
+        vae.decoder.conv_out.bias.zero_()
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -82,14 +108,13 @@ def shims(monkeypatch):
     monkeypatch.setattr(module, "randn_tensor", lambda shape, **_: torch.zeros(shape))
 
 
-def their_video(pipe, seed, **ask):
+def their_video(pipe, seed, frames=3, sigma_data=0.5, **ask):
     """Frames [T, H, W, 3] in [0, 1], as the pipeline has them before it rounds them to bytes for its guard."""
-    noise = initial_noise((4, 3, 4, 6), 1.0, torch.Generator().manual_seed(seed), sigma_data=0.0)[None]
-    noise *= (80.0**2 + 0.5**2) ** 0.5 / 80.0  # theirs starts from 80 · noise, ours from the deviation of data plus noise
+    noise = initial_noise((4, frames, 4, 6), 80.0, torch.Generator().manual_seed(seed), sigma_data=sigma_data)[None] / 80.0
     seen = []
     postprocess = pipe.video_processor.postprocess_video
     pipe.video_processor.postprocess_video = lambda *args, **kw: seen.append(postprocess(*args, **kw)) or seen[-1]
-    pipe(prompt=PROMPT, negative_prompt=NEGATIVE, latents=noise, output_type="np", **ASK, **ask)
+    pipe(prompt=PROMPT, negative_prompt=NEGATIVE, latents=noise, output_type="np", **ask)
     return seen[0][0]
 
 
@@ -112,7 +137,7 @@ def test_text_to_world_equals_diffusers(shims, tmp_path, last):
     pipe.save_pretrained(tmp_path)
     world = wf.load(tmp_path)
     world.guardrails = Guardrails.from_policy(GuardPolicy(action="off", reason="random weights flash"))
-    theirs = their_video(pipe, seed=7)
+    theirs = their_video(pipe, seed=7, **ASK)
     request = world.resolve(prompt=PROMPT, negative_prompt=NEGATIVE, seed=7, **ASK)
     ours = our_video(world, request, None)
     assert theirs.std() > 0.1
@@ -127,10 +152,25 @@ def test_video_to_world_equals_diffusers(shims, tmp_path, frames, given):
     pipe.save_pretrained(tmp_path)
     world = wf.load(tmp_path)
     world.guardrails = Guardrails.from_policy(GuardPolicy(action="off", reason="random weights flash"))
-    theirs = their_video(pipe, seed=8, video=[Image.fromarray(frame) for frame in frames[:given]])
+    theirs = their_video(pipe, seed=8, video=[Image.fromarray(frame) for frame in frames[:given]], **ASK)
     request = world.resolve(prompt=PROMPT, negative_prompt=NEGATIVE, seed=8, **ASK)
     ours = our_video(world, request, read_prefix(frames[:given], 9, 32, 48))
     assert theirs.std() > 0.1
     assert np.abs(ours - theirs).max() <= 1e-3
     clip = world.generate(prompt=PROMPT, negative_prompt=NEGATIVE, input=frames[:given], seed=8, keep_input=False, **ASK)
     assert np.abs(clip.frames / 255 - theirs).max() <= 1e-3 + 0.5 / 255
+
+
+def test_text_to_image_of_the_next_generation_equals_diffusers(shims, tmp_path):
+    pipe = image_pipeline()
+    pipe.save_pretrained(tmp_path)
+    world = wf.load(tmp_path)
+    ask = {key: value for key, value in ASK.items() if key not in ("num_frames", "fps")}
+    theirs = their_video(pipe, seed=9, frames=1, sigma_data=1.0, **ask)
+    request = world.resolve(prompt=PROMPT, negative_prompt=NEGATIVE, seed=9, **ask)
+    ours = our_video(world, request, None)
+    assert theirs.std() > 0.1
+    assert ours.shape == theirs.shape == (1, 32, 48, 3)
+    assert np.abs(ours - theirs).max() <= 1e-3
+    with pytest.raises(CheckpointError, match="WanTokenizer cannot be written"):
+        save_world(tmp_path / "copy", world, provenance={}, card="")

@@ -37,6 +37,14 @@ def test_a_saved_folder_keeps_the_contract_and_the_numbers(network, tmp_path):
     torch.testing.assert_close(tokenizer.normalize(z)[:, 3], (z[:, 3] - 0.4) / 4)
 
 
+def test_half_precision_keeps_exact_statistics(network):
+    tokenizer = from_diffusers(network.state_dict(), network.config).to(torch.bfloat16)
+    z = tokenizer.encode(torch.zeros(1, 3, 1, 8, 8))
+    assert z.dtype == tokenizer.dtype == torch.bfloat16
+    want = (z[0, :, 0, 0, 0].float() - torch.tensor([0.1, 0.2, 0.3, 0.4])) / torch.tensor([1.0, 2.0, 3.0, 4.0])
+    assert torch.equal(tokenizer.normalize(z.float())[0, :, 0, 0, 0], want)
+
+
 def test_weights_of_another_size_are_named(network):
     with pytest.raises(CheckpointError, match="Wan tokenizer disagree"):
         from_diffusers(network.state_dict(), {**network.config, "base_dim": 8})

@@ -1,6 +1,8 @@
 """What a published pipeline folder (diffusers' layout) says beside its networks: how it samples, what it was trained on.
 
-The pipelines of Cosmos-Predict1 are worlds here. They are EDM worlds told by T5, and their Euler sampler ends at sigma_min.
+Worlds here: the pipelines of Cosmos-Predict1 (EDM), and of Cosmos-Predict2 the one that makes images (rectified flow at Karras'
+noise levels). All are told by T5 and end at sigma_min. Predict2's video pipeline tells its network a noise level per frame,
+which the network here does not take.
 """
 
 from collections.abc import Mapping
@@ -12,11 +14,20 @@ from worldfoundry.core.files import read_fields
 from worldfoundry.inference.config import SchedulerConfig, WorldDefaults
 
 PARTS = ("transformer", "vae", "scheduler", "text_encoder", "tokenizer")
-# `_class_name` of model_index.json → most frames of an input that condition
-PIPELINES = {"CosmosTextToWorldPipeline": 0, "CosmosVideoToWorldPipeline": 9}
-SCHEDULER = "EDMEulerScheduler"
-# What the scheduler must say for its steps to be those of `diffusion.samplers.sample_euler`.
-REQUIRED = {"_class_name": SCHEDULER, "sigma_schedule": "karras", "prediction_type": "epsilon"}
+# `_class_name` of model_index.json → the defaults in which the pipeline differs from ours
+PIPELINES: dict[str, dict[str, int]] = {
+    "CosmosTextToWorldPipeline": {"num_prefix_frames": 0},
+    "CosmosVideoToWorldPipeline": {"num_prefix_frames": 9},
+    "Cosmos2TextToImagePipeline": {"num_prefix_frames": 0, "num_frames": 1, "height": 768, "width": 1360},
+}
+# `_class_name` of scheduler_config.json → what it must say for its steps to be those of `diffusion.samplers.sample_euler`
+SCHEDULERS: dict[str, dict[str, Any]] = {
+    "EDMEulerScheduler": {"sigma_schedule": "karras", "prediction_type": "epsilon"},
+    "FlowMatchEulerDiscreteScheduler": {"use_karras_sigmas": True, "shift": 1.0, "use_dynamic_shifting": False},
+}
+ASSUMED: dict[str, Any] = {"use_karras_sigmas": False, "use_dynamic_shifting": False}  # where a file leaves it out
+# Predict2's pipelines put these levels in the place of what their scheduler's file says.
+FLOW = SchedulerConfig(parametrization="rectified_flow", sigma_min=0.002, sigma_max=80.0, sigma_data=1.0)
 NEGATIVE_PROMPT = (
     "A low-quality video: blurry, noisy, jerky and flickering, badly lit, with blocky compression, distorted shapes, "
     "unnatural colors and a scene in which nothing moves."
@@ -27,24 +38,29 @@ NEGATIVE_PROMPT = (
 def read_scheduler(file: Path) -> tuple[SchedulerConfig, str]:
     """Noise levels of a `scheduler_config.json`, and its `final_sigmas_type`. Raises CheckpointError for another sampler."""
     fields = read_fields(file)
-    for name, wanted in REQUIRED.items():
-        if fields.get(name, wanted) != wanted:
-            raise CheckpointError(
-                f"The scheduler {str(file)!r} has {name} = {fields[name]!r}; only {wanted!r} can be sampled here.",
-                "Its transformer and vae folders load one by one.",
-            )
-    levels = {name: fields[name] for name in ("sigma_min", "sigma_max", "sigma_data", "rho") if name in fields}
+    name = str(fields.get("_class_name"))
+    if name not in SCHEDULERS:
+        raise _not_sampled(file, "_class_name", name, " or ".join(map(repr, SCHEDULERS)))
+    for option, wanted in SCHEDULERS[name].items():
+        found = fields.get(option, ASSUMED.get(option, wanted))
+        if found != wanted:
+            raise _not_sampled(file, option, found, repr(wanted))
+    if name == "FlowMatchEulerDiscreteScheduler":
+        return FLOW, "sigma_min"
+    levels = {option: fields[option] for option in ("sigma_min", "sigma_max", "sigma_data", "rho") if option in fields}
     return SchedulerConfig.from_dict(levels, where=str(file)), fields.get("final_sigmas_type", "zero")
 
 
 def read_published(folder: Path, index: Mapping[str, Any]) -> tuple[SchedulerConfig, WorldDefaults]:
     """From a folder with all `PARTS` whose `model_index.json` is `index`. Raises CheckpointError or ConfigError."""
     scheduler, last = read_scheduler(folder / "scheduler" / "scheduler_config.json")
-    prefix_frames = PIPELINES[str(index["_class_name"])]
-    defaults = {
-        "num_prefix_frames": prefix_frames,
-        "negative_prompt": NEGATIVE_PROMPT,
-        "final_sigmas_type": last,
-        "text_encoder": "t5",
-    }
+    defaults = {"negative_prompt": NEGATIVE_PROMPT, "final_sigmas_type": last, "text_encoder": "t5"}
+    defaults |= PIPELINES[str(index["_class_name"])]
     return scheduler, WorldDefaults.from_dict(defaults, where=str(folder))
+
+
+def _not_sampled(file: Path, option: str, found: Any, wanted: str) -> CheckpointError:
+    return CheckpointError(
+        f"The scheduler {str(file)!r} has {option} = {found!r}; only {wanted} can be sampled here.",
+        "The transformer and vae folders beside it load one by one.",
+    )

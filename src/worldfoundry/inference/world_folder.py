@@ -21,6 +21,7 @@ from worldfoundry.inference.config import SchedulerConfig, WorldDefaults
 from worldfoundry.inference.load import load_part
 from worldfoundry.inference.published import PARTS, PIPELINES, read_published
 from worldfoundry.inference.world import DiffusionWorld
+from worldfoundry.tokenizers.tokenizer import Tokenizer
 
 CLASS = "WorldFoundryDiffusionWorld"
 
@@ -33,7 +34,12 @@ def save_world(
     card: str,
     overwrite: bool = False,
 ) -> Path:
-    """Write a world folder, atomically. A T5 encoder is copied along."""
+    """Write a world folder, atomically. A T5 encoder is copied along. Raises CheckpointError for a tokenizer that is not ours."""
+    if not isinstance(world.tokenizer, Tokenizer):
+        raise CheckpointError(
+            f"A world with a {type(world.tokenizer).__name__} cannot be written, because diffusers holds that network.",
+            "Copy the folder that it was read from.",
+        )
     with atomic_folder(folder, overwrite=overwrite) as temporary:
         for name, kind, part in (("transformer", "dit", world.network), ("vae", "tokenizer", world.tokenizer)):
             state = {k: v.detach().cpu().contiguous() for k, v in part.state_dict().items()}
@@ -79,7 +85,7 @@ def load_world(folder: Path, *, dtype: torch.dtype | None = None, device: torch.
     encoder = _t5(folder, defaults, dtype, device) if defaults.text_encoder == "t5" else None
     network, tokenizer = (load_part(folder / part, dtype=dtype, device=device) for part in ("transformer", "vae"))
     _check_kinds(folder, network, tokenizer)
-    if name in PIPELINES and network.config.condition_mask != bool(PIPELINES[name]):
+    if name in PIPELINES and network.config.condition_mask != bool(defaults.num_prefix_frames):
         has = "a" if network.config.condition_mask else "no"
         raise CheckpointError(
             f"The world {str(folder)!r} is a {name}, but its transformer has {has} channel for given frames (condition mask).",

@@ -19,15 +19,10 @@ CLASS_NAME = "AutoencoderKLWan"
 class WanTokenizer(nn.Module):
     """diffusers' network behind `core.contracts.VideoTokenizer`; latents are the mean of its posterior."""
 
-    latent_mean: Tensor
-    latent_std: Tensor
-
     def __init__(self, network: nn.Module, fields: Mapping[str, Any]) -> None:
         """`fields` are those of the network's config.json, defaults filled in."""
         super().__init__()
         self.network, self.config = network, dict(fields)
-        self.register_buffer("latent_mean", torch.tensor(fields["latents_mean"]), persistent=False)
-        self.register_buffer("latent_std", torch.tensor(fields["latents_std"]), persistent=False)
 
     @property
     def spec(self) -> TokenizerSpec:
@@ -51,11 +46,18 @@ class WanTokenizer(nn.Module):
 
     def normalize(self, z_BCTHW: Tensor) -> Tensor:
         """(z − mean) / std per channel, with the statistics of the config."""
-        return ((z_BCTHW - self.latent_mean.view(-1, 1, 1, 1)) / self.latent_std.view(-1, 1, 1, 1)).to(z_BCTHW.dtype)
+        mean_C111, std_C111 = self._statistics(z_BCTHW.device)
+        return ((z_BCTHW - mean_C111) / std_C111).to(z_BCTHW.dtype)
 
     def denormalize(self, z_BCTHW: Tensor) -> Tensor:
         """The inverse of `normalize`."""
-        return (z_BCTHW * self.latent_std.view(-1, 1, 1, 1) + self.latent_mean.view(-1, 1, 1, 1)).to(z_BCTHW.dtype)
+        mean_C111, std_C111 = self._statistics(z_BCTHW.device)
+        return (z_BCTHW * std_C111 + mean_C111).to(z_BCTHW.dtype)
+
+    def _statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """In float32, whatever the weights are cast to."""
+        mean_C, std_C = (torch.tensor(self.config[name], device=device) for name in ("latents_mean", "latents_std"))
+        return mean_C.view(-1, 1, 1, 1), std_C.view(-1, 1, 1, 1)
 
 
 def from_diffusers(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) -> WanTokenizer:
@@ -64,14 +66,14 @@ def from_diffusers(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) 
     Raises MissingExtraError without diffusers, CheckpointError for weights that do not fit the config.
     """
     try:
-        from diffusers import AutoencoderKLWan
+        import diffusers
     except ImportError as error:
         raise MissingExtraError("diffusers", "dev") from error
-    network: Any = AutoencoderKLWan.from_config(dict(config))
+    network: Any = getattr(diffusers, CLASS_NAME).from_config(dict(config))
     fields = dict(network.config)
     if not len(fields["latents_mean"]) == len(fields["latents_std"]) == fields["z_dim"]:
         raise CheckpointError(f"The Wan config has z_dim {fields['z_dim']!r}, but not as many latents_mean and latents_std.")
     want = {name: tensor.shape for name, tensor in network.state_dict().items()}
     check_fit(want, state_dict, what="Weights and config of the Wan tokenizer disagree")
-    network.to(next(iter(state_dict.values())).dtype).load_state_dict(dict(state_dict))
-    return WanTokenizer(network, fields).eval().requires_grad_(False)
+    network.load_state_dict(dict(state_dict))
+    return WanTokenizer(network, fields).to(next(iter(state_dict.values())).dtype).eval().requires_grad_(False)
