@@ -52,13 +52,17 @@ class Perceptual(FutureMetric):
         return {name: FrameSums(total_NF=total, count_NF=count_NF, decibel=False) for name, total in totals.items()}
 
     def _clip(self, true_FHWC: np.ndarray, candidates: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        # A frozen clip shows one picture for all frames: look at it once, at those of all candidates together.
+        frozen = [name for name, frames in candidates.items() if (frames == frames[:1]).all()]
+        found = {}
         with torch.inference_mode():
             true = self.net.maps(as_pictures(true_FHWC))
-            found = {}
+            stills = np.concatenate([true_FHWC[:0], *(candidates[name][:1] for name in frozen)])
+            together = self.net.maps(as_pictures(stills)) if frozen else []
+            made = {name: [m[i : i + 1] for m in together] for i, name in enumerate(frozen)}
             for name, frames in candidates.items():
-                frozen = bool((frames == frames[:1]).all())  # one picture for all frames: look at it once
-                made = self.net.maps(as_pictures(frames[:1] if frozen else frames))
-                found[name] = self.net.between(made, true).double().numpy()
+                maps = made.get(name) or self.net.maps(as_pictures(frames))
+                found[name] = self.net.between(maps, true).double().numpy()
         return found
 
 

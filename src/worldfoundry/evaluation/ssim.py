@@ -46,7 +46,8 @@ def window_sums(frames_THWC: np.ndarray) -> WindowSums:
 
 def ssim_of(true: WindowSums, generated_THWC: np.ndarray) -> np.ndarray:
     """Structural similarity of each frame pair, float64 (T,)."""
-    made = window_sums(generated_THWC)
+    frozen = bool((generated_THWC == generated_THWC[:1]).all())  # one picture for all frames: sum its windows once
+    made = window_sums(generated_THWC[:1] if frozen else generated_THWC)
     sum_xy = _window_sum(true.frames_THWC * made.frames_THWC)
     # Integers until here: n Σxy - Σx Σy = n (n - 1) covariance is exact, where float32 would cancel.
     n = SSIM_WINDOW**2

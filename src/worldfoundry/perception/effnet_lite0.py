@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from worldfoundry.core.checkpoint import fill, read_weights
+from worldfoundry.perception.folding import fold_norm
 
 SIZE = 224  # pixels: what the network was trained on
 CLASSES = 1000
@@ -41,13 +41,10 @@ class ConvNorm(nn.Module):
         self.norm = nn.BatchNorm2d(outputs, eps=BATCH_NORM_EPS)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        norm, padding = self.norm, self.kernel // 2
+        padding = self.kernel // 2
         if self.stride > 1:  # else "same" is symmetric, and needs no copy of the picture
             x_BCHW, padding = same_padding(x_BCHW, self.kernel, self.stride), 0
-        # The normalisation is a factor and a summand per channel: as part of the convolution it costs no pass over the pixels.
-        weight, bias = fuse_conv_bn_weights(
-            self.conv.weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-        )
+        weight, bias = fold_norm(self.conv.weight, self.norm)
         x_BCHW = F.conv2d(x_BCHW, weight, bias, self.stride, padding, groups=self.conv.groups)
         return F.relu6(x_BCHW, inplace=True) if self.relu else x_BCHW
 

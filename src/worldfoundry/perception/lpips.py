@@ -45,10 +45,10 @@ def with_heads(trunk: Vgg16Trunk, heads_folder: Path) -> PerceptualDistance:
     net = PerceptualDistance(trunk)
     heads = {f"heads.{name[3]}": tensor.flatten() for name, tensor in read_weights(heads_folder).items()}  # lin0.model.1.weight
     fill(net, {**{f"trunk.{k}": v for k, v in trunk.state_dict().items()}, **heads}, where=str(heads_folder))
-    for block in net.trunk.blocks[1:]:
-        for i, conv in enumerate(block.children()):
-            if conv.in_channels >= FEWER_PRODUCTS:
-                block[i] = WinogradConv2d(conv)
+    for block in net.trunk.blocks:
+        for name, conv in list(block.named_children()):
+            if isinstance(conv, nn.Conv2d) and conv.in_channels >= FEWER_PRODUCTS:
+                setattr(block, name, WinogradConv2d(conv))
     return net.eval().requires_grad_(False)
 
 

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from worldfoundry.core.checkpoint import fill, read_weights
+from worldfoundry.perception.folding import fold_norm
 
 HEIGHT, WIDTH = 27, 48
 LOOKUP = 101
@@ -34,20 +34,16 @@ class DilatedConvs(nn.Module):
         self.norm = nn.BatchNorm3d(4 * filters, eps=1e-3)
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
-        size, norm = x_BCTHW.shape, self.norm
         # The four see the same input frame by frame, so in space they are one wide convolution of pictures.
         kernels = torch.cat([kernel[:, :, 0] for kernel in self.space.parameters()])
         wide = F.conv2d(as_pictures(x_BCTHW), kernels, padding=1)
-        # In time they are convolutions of pictures T high and H x W wide; the normalisation is a factor and a summand of theirs.
-        moments = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-        fused = fuse_conv_bn_weights(torch.cat([time.weight for time in self.time]), None, *moments)
+        # In time they are convolutions of pictures T high and H x W wide.
+        weight, bias = fold_norm(torch.cat(list(self.time.parameters())), self.norm)
         parts = []
-        for d, x, weight, bias in zip(
-            DILATIONS, wide.chunk(len(DILATIONS), 1), *(p.chunk(len(DILATIONS)) for p in fused), strict=True
-        ):
-            x = rearrange(x, "(b t) c h w -> b c t (h w)", b=size[0]).contiguous(memory_format=torch.channels_last)
-            parts.append(F.conv2d(x, weight[..., 0], bias, padding=(d, 0), dilation=(d, 1)))
-        return torch.cat(parts, 1).unflatten(3, size[3:])
+        for d, x, w, b in zip(DILATIONS, wide.chunk(4, 1), weight.chunk(4), bias.chunk(4), strict=True):
+            x = rearrange(x, "(b t) c h w -> b c t (h w)", b=len(x_BCTHW)).contiguous(memory_format=torch.channels_last)
+            parts.append(F.conv2d(x, w[..., 0], b, padding=(d, 0), dilation=(d, 1)))
+        return torch.cat(parts, 1).unflatten(3, x_BCTHW.shape[3:])
 
 
 class Stage(nn.Module):
