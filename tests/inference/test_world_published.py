@@ -84,7 +84,7 @@ def test_a_missing_part_is_named(tmp_path, part):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"pipeline": "Cosmos2VideoToWorldPipeline"}, "'Cosmos2VideoToWorldPipeline', which is no world here"),
+        ({"pipeline": "Cosmos2VideoToWorldPipeline"}, "'Cosmos2VideoToWorldPipeline'; worlds here are"),
         ({"scheduler": {"_class_name": "DDIMScheduler"}}, "_class_name = 'DDIMScheduler'; only 'EDMEulerScheduler' or"),
         ({"scheduler": {"_class_name": "FlowMatchEulerDiscreteScheduler"}}, "use_karras_sigmas = False; only True can be"),
         ({"scheduler": SCHEDULER | {"prediction_type": "v_prediction"}}, "prediction_type = 'v_prediction'"),

@@ -94,5 +94,5 @@ def _read(folder: Path, reader: Any, **options: Any) -> Any:
     try:
         return reader(str(folder), local_files_only=True, **options)
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0][:150]
+        reason = " ".join(str(error).split())[:150]
         raise CheckpointError(f"{str(folder)!r} cannot be read: {reason}", "Copy the whole folder again.") from error

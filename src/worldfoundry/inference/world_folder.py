@@ -14,7 +14,7 @@ import torch
 from worldfoundry.conditioning.t5 import T5TextEncoder
 from worldfoundry.core.checkpoint import FORMAT, write_component
 from worldfoundry.core.contracts import VideoTokenizer
-from worldfoundry.core.errors import CheckpointError, did_you_mean
+from worldfoundry.core.errors import CheckpointError
 from worldfoundry.core.files import atomic_folder, read_fields, write_json
 from worldfoundry.diffusion.dit import DiT
 from worldfoundry.inference.config import SchedulerConfig, WorldDefaults
@@ -73,8 +73,8 @@ def load_world(folder: Path, *, dtype: torch.dtype | None = None, device: torch.
     name = str(index.get("_class_name"))
     if name not in (CLASS, *PIPELINES):
         raise CheckpointError(
-            f"{str(folder)!r} holds a {name!r}, which is no world here. {did_you_mean(name, [CLASS, *PIPELINES])}",
-            "Of another pipeline, the `transformer` and `vae` folders load one by one.",
+            f"{str(folder)!r} holds a {name!r}; worlds here are {', '.join((CLASS, *PIPELINES))}.",
+            "The parts of another pipeline, such as its `transformer` and `vae` folders, load one by one.",
         )
     if name == CLASS:
         _check_parts(folder, PARTS[:3])
