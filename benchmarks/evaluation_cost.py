@@ -3,7 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/evaluation_cost.py [--clips 8]
 
 Every part grows with the number of clips, so 8 say what 100 cost. Processor seconds of all threads, user and system, are counted:
-they hold on a busy machine, where wall time says what else ran. Needs the packaged weights in the cache. Writes benchmarks/evaluation_cost.json. The clips are the sample footage, enlarged.
+they hold on a busy machine, where wall time says what else ran. The clips are the sample footage, enlarged. Needs the packaged
+weights in the cache. Writes benchmarks/evaluation_cost.json.
 """
 
 import argparse
