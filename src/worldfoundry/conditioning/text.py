@@ -101,7 +101,9 @@ def text_encoder(name: str, max_length: int, *, width: int = 384, download: bool
     Raises ConfigError for another name, DownloadError where weights are neither in the cache nor to be had.
     """
     if name == "t5":
-        raise ConfigError("T5 is read from folders, not by its name.", "Pass T5TextEncoder(text_encoder folder, tokenizer folder).")
+        raise ConfigError(
+            "T5 is read from folders, not by its name.", "Pass T5TextEncoder(text_encoder folder, tokenizer folder)."
+        )
     if name == "minilm":
         return MiniLMTextEncoder.fetched(download=download, max_length=max_length)
     if name == "none":
