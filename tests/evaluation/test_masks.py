@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
+from worldfoundry.evaluation.compare import evaluate_predictions
 from worldfoundry.evaluation.masks import MaskCentroidError, positions
+from worldfoundry.evaluation.metrics import METRICS
+from worldfoundry.evaluation.present import summary_table
 
 
 def scene(colour=(200, 40, 90), shift=0, background=90):
@@ -49,6 +52,23 @@ def test_an_object_in_the_backgrounds_colour_is_not_scored_and_that_is_said():
 def test_other_masks_are_another_protocol():
     clip, masks = scene()
     assert score(clip, masks, clip).protocol != score(clip, np.roll(masks, 1, axis=2), clip).protocol
+
+
+def test_rows_say_what_the_true_clips_themselves_score():
+    """A shadow of the object's colour beside it: in the truth too, colours are found right of the mask by a known part of a pixel."""
+    clip, masks = scene()
+    for t in range(6):
+        clip[0, t, 10:18, 12 + 2 * t] = (200, 40, 90)  # a ninth column, which the mask leaves out
+    made = clip.copy()
+    made[:, 2:] = made[:, 1:2]
+    found = evaluate_predictions(clip, {"same": clip, "still": made}, 2, metrics=[MaskCentroidError(masks), METRICS["psnr"]])
+    for horizon in found.horizons:
+        assert found.row("centroid_error_masks", "still", horizon).floor == pytest.approx(0.5)
+        assert np.isnan(found.row("psnr", "still", horizon).floor)
+    assert found.value("centroid_error_masks", "same") == pytest.approx(0.5)
+    row = next(row for row in found.to_dict()["rows"] if row["metric"] == "centroid_error_masks")
+    assert row["real_against_real"] == pytest.approx(0.5)
+    assert "the true clips themselves score 0.5." in summary_table(found).note
 
 
 def test_positions_are_centroids():

@@ -83,6 +83,25 @@ def test_ssim_equals_its_definition():
     np.testing.assert_allclose(ssim(x, y), [naive_ssim(a, b) for a, b in zip(x, y, strict=True)], rtol=1e-12)
 
 
+def test_psnr_and_ssim_agree_with_scikit_image():
+    library = pytest.importorskip("skimage.metrics", reason="needs scikit-image")
+    reference = noise(2, 3, 20, 24, 3)
+    generated = np.clip(reference.astype(int) + RNG.integers(-40, 40, reference.shape), 0, 255).astype(np.uint8)
+    score = {name: METRICS[name](reference=reference, generated=generated, prefix_frames=1).value for name in METRICS}
+    pairs = [(a, b) for i in range(2) for a, b in zip(reference[i, 1:], generated[i, 1:], strict=True)]
+    assert score["psnr"] == pytest.approx(library.peak_signal_noise_ratio(reference[:, 1:], generated[:, 1:]), rel=1e-12)
+    assert score["psnr_per_frame"] == pytest.approx(np.mean([library.peak_signal_noise_ratio(*p) for p in pairs]), rel=1e-12)
+    theirs = np.mean([library.structural_similarity(*p, channel_axis=-1) for p in pairs])
+    assert score["ssim"] == pytest.approx(theirs, rel=1e-9)
+
+
+def test_ssim_of_a_frozen_video_is_that_of_the_video_written_out():
+    true, still = noise(4, 12, 15, 3), noise(1, 12, 15, 3).repeat(4, 0)
+    almost = still.copy()
+    almost[3] ^= 1  # every frame is looked at
+    np.testing.assert_array_equal(ssim(true, still)[:3], ssim(true, almost)[:3])
+
+
 def test_ssim_of_flat_pictures_has_a_closed_form():
     x, y = np.full((1, 9, 9, 3), 80, np.uint8), np.full((1, 9, 9, 3), 120, np.uint8)
     c1 = (0.01 * 255) ** 2

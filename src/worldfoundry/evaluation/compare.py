@@ -38,7 +38,8 @@ ALL = "all"
 class Row:
     """One number: a metric of a candidate over a horizon. The difference is candidate minus baseline on the same clips.
 
-    `floor` is what true clips score against other true clips, for metrics that compare sets; nan for the others.
+    `floor` is what the truth scores: true clips against other true clips for metrics that compare sets, against themselves for
+    those that measure with an error of their own (`floor_sums`); nan where the truth is perfect.
     """
 
     candidate: str
@@ -147,12 +148,13 @@ def evaluate_predictions(
     facts = {**(protocol or {}), **({"sources": source_N.tolist()} if sources < len(reference) else {})}
     identity, rows, curves = reference_id(reference), [], {}
     for metric in (m for m in chosen if not isinstance(m, DistributionMetric)):
-        sums = metric.all_sums(reference, everyone, prefix_frames)
+        sums, floors = metric.all_sums(reference, everyone, prefix_frames), metric.floor_sums(reference, prefix_frames)
         curves[metric.name] = {name: table.curve() for name, table in sums.items()}
         for horizon, span in spans.items():
             frames = (prefix_frames + span.start, prefix_frames + span.stop)
             hashed = protocol_hash(metric, identity, prefix_frames, frames, facts)
-            rows += [_row(metric, name, horizon, span, sums, baseline, draws, hashed, note) for name in everyone]
+            floor = float("nan") if floors is None else floors.clips(span).value()
+            rows += [_row(metric, name, horizon, span, sums, baseline, draws, hashed, note, floor) for name in everyone]
     frames = (prefix_frames, reference.shape[1])
     hashes = {m.name: protocol_hash(m, identity, prefix_frames, frames, facts) for m in chosen}
     sets = [metric for metric in chosen if isinstance(metric, DistributionMetric)]
@@ -218,6 +220,7 @@ def _row(
     draws: Draws,
     protocol: str,
     note: str,
+    floor: float,
 ) -> Row:
     mine, other = sums[name].clips(span), sums[baseline].clips(span)
     source_N = draws.source_N
@@ -230,6 +233,7 @@ def _row(
         difference=difference,
         difference_low=low,
         difference_high=high,
+        floor=floor,
     )
 
 

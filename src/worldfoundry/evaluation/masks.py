@@ -40,6 +40,10 @@ class MaskCentroidError(FutureMetric):
     def sums(self, reference: np.ndarray, generated: np.ndarray, prefix_frames: int) -> FrameSums:
         return self.all_sums(reference, {"": generated}, prefix_frames)[""]
 
+    def floor_sums(self, reference: np.ndarray, prefix_frames: int) -> FrameSums:
+        """How far from the masks the colours are in the true clips: a candidate at this error may be right."""
+        return self.sums(reference, reference, prefix_frames)
+
     def all_sums(self, reference: np.ndarray, candidates: Mapping[str, np.ndarray], prefix_frames: int) -> dict[str, FrameSums]:
         """Colours are learned, and objects checked, once for all candidates."""
         shape = (len(reference), reference.shape[1] - prefix_frames)

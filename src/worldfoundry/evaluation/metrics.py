@@ -62,6 +62,7 @@ class VideoMetric(Protocol):
     def all_sums(
         self, reference: np.ndarray, candidates: Mapping[str, np.ndarray], prefix_frames: int
     ) -> dict[str, FrameSums]: ...
+    def floor_sums(self, reference: np.ndarray, prefix_frames: int) -> FrameSums | None: ...
     def parameters(self) -> Mapping[str, Any]: ...
     def __call__(self, **inputs: Any) -> MetricResult: ...
 
@@ -87,6 +88,10 @@ class FutureMetric:
     def all_sums(self, reference: np.ndarray, candidates: Mapping[str, np.ndarray], prefix_frames: int) -> dict[str, FrameSums]:
         """`sums` of every candidate; a metric that can share work on the reference overrides it."""
         return {name: self.sums(reference, clips, prefix_frames) for name, clips in candidates.items()}
+
+    def floor_sums(self, reference: np.ndarray, prefix_frames: int) -> FrameSums | None:
+        """What the true clips score themselves, of a metric that measures with an error; None where that is `perfect`."""
+        return None
 
     def __call__(self, **inputs: Any) -> MetricResult:
         """Score `generated` against `reference`: uint8 (N, T, H, W, 3), the first `prefix_frames` given. Raises DataError."""

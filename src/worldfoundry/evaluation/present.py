@@ -175,7 +175,9 @@ def _note(evaluation: Evaluation, horizon: str, metrics: Sequence[AnyMetric]) ->
     for metric in metrics:
         floor = evaluation.row(metric.name, evaluation.baseline, horizon).floor
         if np.isfinite(floor):
-            said[f"{metric.label}: halves of the true clips against each other score up to {floor:.3g}."] = None
+            sets = isinstance(metric, DistributionMetric)
+            what = "halves of the true clips against each other score up to" if sets else "the true clips themselves score"
+            said[f"{metric.label}: {what} {floor:.3g}."] = None
         for name in evaluation.candidates:
             own = evaluation.row(metric.name, name, horizon).result.note.removeprefix(common).lstrip("; ")
             said |= {f"{metric.label}: {own}.": None} if own else {}
