@@ -62,6 +62,15 @@ def test_another_identity_is_refused(tmp_path: Path) -> None:
     assert LatentCache.open(tmp_path).identity == {"tokenizer": "A", "dtype": "float32"}
 
 
+def test_shards_of_unknown_origin_are_not_taken_for_ones_own(tmp_path: Path) -> None:
+    with LatentCache(tmp_path, identity={"tokenizer": "A"}) as cache:
+        cache.put("a", entry(1))
+    (tmp_path / "manifest.json").unlink()
+    with pytest.raises(DataError, match=r"no 'manifest.json' says what they are"):
+        LatentCache(tmp_path, identity={"tokenizer": "B"})
+    assert not (tmp_path / "manifest.json").exists()
+
+
 def test_shards_are_bounded_and_the_index_names_every_entry(tmp_path: Path) -> None:
     sizes = [300, 300, 300, 5000, 100]  # float32: 1.2 kB, 1.2 kB, 1.2 kB, 20 kB, 0.4 kB
     with LatentCache(tmp_path, identity={"tokenizer": "t"}, shard_mb=0.003) as cache:

@@ -10,6 +10,7 @@ from worldfoundry.cli.main import main
 from worldfoundry.core.checkpoint import save_component
 from worldfoundry.core.video_io import write_video
 from worldfoundry.evaluation.results import read_results
+from worldfoundry.recipes import evaluate_tokenizer
 from worldfoundry.recipes.evaluate_tokenizer import code_usage
 from worldfoundry.tokenizers.build import build_tokenizer
 from worldfoundry.tokenizers.config import named_config
@@ -93,7 +94,9 @@ def test_code_usage_of_a_uniform_and_a_single_code():
         (["--tokenizer", "{cont}", "--crop", "64", "64"], "smaller than the crop 64x64"),
         (["--tokenizer", "{cont}", "{cont}"], "Two tokenizers are called 'cont'"),
         (["--tokenizer", "{cont}", "--metrics", "psnr_moving"], "about predictions"),
+        (["--tokenizer", "{cont}", "/nowhere/at/all"], "There is no checkpoint folder '/nowhere/at/all'"),
         (["--peer", "/nowhere"], "cannot be loaded with diffusers"),
+        (["--peer", "{cont}"], "Give it as --tokenizer."),
         (["--tokenizer", "{cont}", "--dtype", "float8"], "Unknown dtype 'float8'"),
     ],
 )
@@ -105,3 +108,10 @@ def test_bad_input_is_one_clear_line(flags, words, place, tmp_path, capsys):
     error = capsys.readouterr().err
     assert words in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("second", ["{cont}", "/nowhere/at/all"])
+def test_nothing_is_measured_before_all_tokenizers_are_known_to_be_there(second, place, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate_tokenizer, "_measure", lambda *_: pytest.fail("measured"))
+    tokenizers = ["--tokenizer", str(place / "cont"), second.format(cont=place / "cont")]
+    assert main(["evaluate", "tokenizer", str(place / "clips"), "--out", str(tmp_path), *PLAIN, *tokenizers]) == 2

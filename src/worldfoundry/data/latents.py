@@ -140,6 +140,11 @@ class LatentCache:
     def _check_manifest(self) -> None:
         path = self.folder / MANIFEST
         if not path.is_file():
+            if any(self.folder.glob("[0-9]*.safetensors")):
+                raise DataError(
+                    f"{str(self.folder)!r} holds shards, but no {MANIFEST!r} says what they are.",
+                    "Put it back, or choose another folder.",
+                )
             write_json(path, {"format": FORMAT, "identity": self.identity})
             return
         found = _identity_of(read_fields(path), self.folder)

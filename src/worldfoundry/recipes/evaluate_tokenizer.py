@@ -21,6 +21,7 @@ from worldfoundry.core.errors import DataError, MediaError, UsageError, did_you_
 from worldfoundry.core.files import check_writable, write_json
 from worldfoundry.core.progress import progress, say
 from worldfoundry.core.provenance import machine
+from worldfoundry.core.shipped import model_place
 from worldfoundry.data.resize import fit
 from worldfoundry.evaluation.bootstrap import ClipSums, paired_difference, resampling_weights, source_indices
 from worldfoundry.evaluation.catalogue import AnyMetric, choose_metrics
@@ -31,7 +32,7 @@ from worldfoundry.evaluation.results import FORMAT, row_to_dict
 from worldfoundry.inference.token_sources import sources
 from worldfoundry.recipes.codec_peers import Coded, bicubic, h264, jpeg
 from worldfoundry.recipes.evaluate_tokenizer_config import Baseline, EvaluateTokenizerConfig
-from worldfoundry.recipes.tokenizer_peers import Peer, Reconstruction, load_ours, load_peer, reconstruct
+from worldfoundry.recipes.tokenizer_peers import Peer, Reconstruction, load_ours, load_peer, our_name, reconstruct
 
 PIXEL_METRICS = ("psnr", "ssim", "psnr_per_frame")
 STILL_FPS = 24.0
@@ -91,6 +92,7 @@ def evaluate_tokenizer(config: EvaluateTokenizerConfig) -> TokenizerTable:
     """Read the clips, put every tokenizer and its baselines through them, score. Raises UsageError for input that does not fit."""
     if not config.tokenizer and not config.peer:
         raise UsageError("No tokenizer was given.", "Add --tokenizer NAME or --peer FOLDER.")
+    _check_tokenizers(config.tokenizer)
     check_writable(config.out / "results.json")
     device, dtype = pick_device(config.device), pick_dtype(config.dtype)
     clips = read_clips(config)
@@ -105,6 +107,15 @@ def evaluate_tokenizer(config: EvaluateTokenizerConfig) -> TokenizerTable:
         for candidate in _measure(peer, clips, choice.metrics, config, device, twins):
             candidates[candidate.name] = candidate
     return _table(config, clips, choice.metrics, list(candidates.values()), choice.left_out, device)
+
+
+def _check_tokenizers(given: Sequence[str]) -> None:
+    """Whether all are there and called differently, before the first is measured."""
+    names = [our_name(one) for one in given]
+    for one, name in zip(given, names, strict=True):
+        if names.count(name) > 1:
+            raise UsageError(f"Two tokenizers are called {name!r}.", "Rename a folder.")
+        model_place(one)
 
 
 def read_clips(config: EvaluateTokenizerConfig) -> TrueClips:

@@ -119,8 +119,12 @@ class DiffusersTokenizer:
 
 def load_ours(name: str, device: torch.device, dtype: torch.dtype | None) -> OurTokenizer:
     """A shipped name or a checkpoint folder. Raises CheckpointError for anything but a tokenizer."""
-    network = load_tokenizer(name, dtype=dtype, device=device)
-    return OurTokenizer(Path(name).name if Path(name).name != "vae" else str(Path(name)), network)
+    return OurTokenizer(our_name(name), load_tokenizer(name, dtype=dtype, device=device))
+
+
+def our_name(name: str) -> str:
+    """What the table calls the tokenizer that is loaded by this name or folder."""
+    return Path(name).name if Path(name).name != "vae" else str(Path(name))
 
 
 def load_peer(place: str, device: torch.device, dtype: torch.dtype | None) -> DiffusersTokenizer:
@@ -135,6 +139,8 @@ def load_peer(place: str, device: torch.device, dtype: torch.dtype | None) -> Di
         fields: Any = diffusers.AutoencoderKL.load_config(source, **options)
         class_name = str(fields.get("_class_name"))
         found = getattr(diffusers, class_name, None)
+        if str(fields.get("format")).startswith("worldfoundry/"):
+            raise CheckpointError(f"{place!r} is in the layout of this package.", "Give it as --tokenizer.")
         if found is None or not hasattr(found, "encode") or not hasattr(found, "decode"):
             known = [one for one in dir(diffusers) if one.startswith("Autoencoder")]
             raise CheckpointError(f"{place!r} holds a {class_name!r}, no autoencoder.", did_you_mean(class_name, known[:6]))
