@@ -25,6 +25,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from worldfoundry.core.files import write_json
 from worldfoundry.core.provenance import provenance
+from worldfoundry.tokenizers.build import build_tokenizer
+from worldfoundry.tokenizers.config import NAMED
 from worldfoundry.tokenizers.diffusers import from_diffusers
 
 VARIANTS = ("peer float32", "ours float32", "ours bfloat16", "peer bfloat16")
@@ -42,6 +44,16 @@ def build(variant: str, device: str) -> Network:
         peer = peer.to(device, dtype)
         return (lambda x: peer.encode(x.to(dtype)).latent_dist.mode()), (lambda z: peer.decode(z.to(dtype)).sample)
     ours = from_diffusers(peer.state_dict(), dict(peer.config)).eval().requires_grad_(False).to(device, dtype)
+    return ours.encode, ours.decode
+
+
+def build_alone(variant: str, device: str) -> Network:
+    """The same without the peer's weights passing through this process."""
+    if variant.startswith("peer"):
+        return build(variant, device)
+    torch.manual_seed(0)
+    ours = build_tokenizer(NAMED["Cosmos-Tokenize1-CV8x8x8-720p"].to_dict()).eval().requires_grad_(False)
+    ours = ours.to(device, getattr(torch, variant.split()[1]))
     return ours.encode, ours.decode
 
 
@@ -128,7 +140,7 @@ def peak_memory(variant: str, device: str, frames: int, size: int) -> dict[str, 
 @torch.inference_mode()
 def print_memory(args: argparse.Namespace) -> None:
     x = video(args.frames, args.size, args.device)
-    encode, decode = build(args.memory, args.device)
+    encode, decode = build_alone(args.memory, args.device)
     if args.device == "cuda":
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
@@ -162,7 +174,7 @@ def main() -> None:
     found = compare(args)
     found["matrix_gflops"] = {str(d)[6:]: matrix_rate(d, args.device) for d in (torch.float32, torch.bfloat16)}
     ran = [variant for variant in VARIANTS if variant in found["rows"]]
-    shapes = ((args.frames, args.size), (33, 256))
+    shapes = ((args.frames, args.size), (33, 256), (17, 512))
     found["memory"] = {
         f"{frames}x{size}x{size}": {v: peak_memory(v, args.device, frames, size) for v in ran} for frames, size in shapes
     }
