@@ -17,7 +17,7 @@ from worldfoundry.tokenizers.tokenizer import DiscreteTokenizer
 FULL_SET = Path(__file__).parents[3] / "shared" / "golden"
 FOLDERS = {file.stem: file.parent for folder in (FULL_SET, GOLDEN) for file in sorted(folder.glob("tok_*.safetensors"))}
 LATENT = {"atol": 1e-5, "rtol": 0}
-PIXEL = {"atol": 5e-5, "rtol": 1e-5}
+PIXEL = {"atol": 1e-4, "rtol": 1e-5}  # pixels of these random networks reach 10
 
 cases = pytest.mark.parametrize("case", sorted(FOLDERS))
 

@@ -37,7 +37,8 @@ class ImageEncoder(nn.Module):
         self.conv_out = _conv3x3(width, config.z_channels)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        h = self.conv_in(patchify_image(x_BCHW, self.patch_size))
+        # Not channels-last as the bands come: there, normalisation in groups loses digits.
+        h = self.conv_in(patchify_image(x_BCHW, self.patch_size).contiguous())
         for level in self.levels:
             h = level(h)
         return self.conv_out(F.silu(self.norm_out(self.middle(h))))
