@@ -44,11 +44,12 @@ class Muon(torch.optim.Optimizer):
     def _muon_step(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         beta, updates = group["betas"][0], []
         for parameter in parameters:
-            state = self.state[parameter]
+            state, grad = self.state[parameter], parameter.grad
+            assert grad is not None, "the caller checked"
             if not state:
                 state["momentum"] = torch.zeros_like(parameter)
-            state["momentum"].mul_(beta).add_(parameter.grad)
-            updates.append(torch.add(parameter.grad, state["momentum"], alpha=beta).flatten(1))  # Nesterov's look ahead
+            state["momentum"].mul_(beta).add_(grad)
+            updates.append(torch.add(grad, state["momentum"], alpha=beta).flatten(1))  # Nesterov's look ahead
         update_GOI = orthogonalized(torch.stack(updates))
         scale = ADAM_RMS * max(update_GOI.shape[1:]) ** 0.5
         for parameter, update_OI in zip(parameters, update_GOI, strict=True):
