@@ -292,7 +292,7 @@ def test_noise_falls_while_sampling():
 
 
 def test_load_says_what_is_not_a_checkpoint(tmp_path):
-    with pytest.raises(CheckpointError, match="no checkpoint folder 'nowhere'"):
+    with pytest.raises(CheckpointError, match="no checkpoint folder and no shipped model 'nowhere'"):
         wf.load("nowhere")
     with pytest.raises(CheckpointError, match=r"no config\.json"):
         wf.load(tmp_path)

@@ -155,7 +155,7 @@ def test_a_state_that_last_does_not_know_of_does_not_push_out_the_one_it_does(tm
 
 
 def test_a_damaged_state_can_be_removed_to_fall_back(tmp_path):
-    run_toy(tmp_path, steps=10, save_every_s=0.001)
+    run_toy(tmp_path, steps=10, save_every_s=1e-9)
     newest = (tmp_path / "checkpoints" / "last").resolve()
     (newest / "tensors.safetensors").write_bytes(b"damage")
     with pytest.raises(CheckpointError, match="damaged") as caught:

@@ -19,8 +19,10 @@ class FrameCache:
     """Handed through one forward pass over one chunk. `FrameCache()` is a pass over a whole clip, which keeps nothing."""
 
     def __init__(self, past: Mapping[Hashable, Tensor] | None = None, *, keep: bool = False) -> None:
-        self.past = past or {}
+        self.past = dict(past or {})  # emptied as layers take what is theirs, so that it is not held beside the future
         self.keep = keep
+        self.is_first = not self.past
+        """Whether this chunk begins the clip."""
         self.future: dict[Hashable, Tensor] = {}
 
     @classmethod
@@ -28,21 +30,16 @@ class FrameCache:
         """The cache for the chunk after `before` (None: the first one). `before` itself stays as it is."""
         return cls(before.future if before is not None else None, keep=True)
 
-    @property
-    def is_first(self) -> bool:
-        """Whether this chunk begins the clip."""
-        return not self.past
-
     def extend(self, layer: Hashable, x_BTHWC: Tensor, frames: int, *, first: int | None = None) -> Tensor:
         """`x` with the `frames` before it in front; at the clip's start, with `first` (or `frames`) copies of its first frame."""
-        past = self.past.get(layer)
+        past = self.past.pop(layer, None)
         if past is None:
             past = x_BTHWC[:, :1].expand(-1, frames if first is None else first, -1, -1, -1)
         return self._remember(layer, _appended(past, x_BTHWC), frames)
 
     def join(self, layer: Hashable, x_BTHWC: Tensor, frames: int) -> Tensor:
         """`x` with as many as there are of the `frames` before it in front."""
-        past = self.past.get(layer)
+        past = self.past.pop(layer, None)
         return self._remember(layer, x_BTHWC if past is None else _appended(past, x_BTHWC), frames)
 
     def _remember(self, layer: Hashable, x_BTHWC: Tensor, frames: int) -> Tensor:

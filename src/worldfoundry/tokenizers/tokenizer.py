@@ -174,13 +174,13 @@ class Tokenizer(nn.Module):
         return torch.is_grad_enabled() and (x.requires_grad or any(weight.requires_grad for weight in self.parameters()))
 
     def _through(self, network: Callable[[Tensor, FrameCache], Tensor], chunks: Sequence[Tensor]) -> Tensor:
-        if len(chunks) == 1:
-            return network(chunks[0], FrameCache())
-        parts, cache = [], None
-        for chunk in chunks:
-            cache = FrameCache.following(cache)
+        parts, past = [], {}
+        for number, chunk in enumerate(chunks, start=1):
+            cache = FrameCache(past, keep=number < len(chunks))
+            past.clear()  # the cache alone holds it now, and lets it go piece by piece
             parts.append(network(chunk, cache))
-        return torch.cat(parts, dim=2)
+            past = cache.future
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
     def _encode(self, x_BCTHW: Tensor, cache: FrameCache) -> Tensor:
         """Encoder and 1x1x1 convolution in the model's dtype; an image network sees frames as a batch."""
