@@ -95,10 +95,13 @@ def pooled(clips: list[dict[str, dict[str, float]]]) -> list[dict[str, Any]]:
     rows = []
     for name in clips[0]:
         means = {key: statistics.mean(clip[name][key] for clip in clips) for key in clips[0][name]}
-        rows.append(
-            {"variant": name, "n": len(clips)} | {f"{k}_psnr_db": round(-10 * math.log10(v / 4), 2) for k, v in means.items()}
-        )
+        rows.append({"variant": name, "n": len(clips)} | {f"{k}_psnr_db": decibels(v) for k, v in means.items()})
     return rows
+
+
+def decibels(mse: float) -> float | None:
+    """PSNR for values in [-1, 1]; None where nothing was averaged (a clip without joins)."""
+    return None if math.isnan(mse) else round(-10 * math.log10(mse / 4), 2)
 
 
 def long_clips(folder: Path, frames: int) -> Iterator[torch.Tensor]:
