@@ -45,13 +45,14 @@ from nothing, on {data}. L1 and squared error; for the last third also L1 of VGG
 
 It was trained for less than an hour on two CPU cores, on simulator renders at 128x128: it knows flat-shaded tables, blocks,
 toy towns, rooms and one robot arm, and little else. Small fast things smear between frames or lose their colour, textures are
-smoothed, rooms come out with wrong tints, and real footage worse. Frames beyond the 17 of its training clips lose one to two dB.
+smoothed, rooms come out with wrong tints, and real footage worse.
 {codec}
 The tokenizer is for models that need few, smooth latents, not for storage. Better-trained weights are welcome: the recipe
 is unchanged on a GPU.
 """
 
-CONTINUOUS = "At its bits a video codec (H.264) gives a far better picture."
+CONTINUOUS = """Clips of 97 frames come out 1.8 dB worse than as clips of 17, the length of its training.
+At its bits a video codec (H.264) gives a far better picture."""
 DISCRETE = "A video codec (H.264) cannot go as low as its bits; with 2.7 times as many it gives a somewhat better picture."
 
 
