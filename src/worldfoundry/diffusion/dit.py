@@ -15,6 +15,7 @@ What is notable:
 
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -173,6 +174,15 @@ class UncertaintyHead(nn.Module):
         return (math.sqrt(2) * angles.cos()) @ self.weight.float()[0]
 
 
+class TokenSplit(Protocol):
+    """Several ranks share the tokens of each clip: every rank takes its part of every frame, and all gather the outputs."""
+
+    def take(
+        self, tokens_BtSD: Tensor, position_tSD: Tensor | None, cos_B1Le: Tensor, sin_B1Le: Tensor
+    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor]: ...
+    def gather(self, tokens_BtSD: Tensor) -> Tensor: ...
+
+
 class DiT(nn.Module):
     """Noisy latents, noise level and conditions in; the raw network output (before any parametrisation) out."""
 
@@ -188,6 +198,7 @@ class DiT(nn.Module):
         self.uncertainty = UncertaintyHead() if config.uncertainty else None
         self.action_adapter = ActionAdapter(config.action_dim, D) if config.action_dim else None
         self.prefix_embed = nn.Linear(config.in_channels * pt * p * p, D, bias=False) if config.prefix_context else None
+        self.token_split: TokenSplit | None = None  # set where the tokens of a clip lie on several ranks
         device = self.patch_embed.weight.device
         if device.type != "meta":
             self.init_weights(torch.Generator(device).manual_seed(seed))
@@ -250,9 +261,13 @@ class DiT(nn.Module):
             tokens_BtSD = tokens_BtSD + self.prefix_embed(patchify(last_BC1HW, 1, config.patch_spatial))
         # Under autocast the products above come in half precision; the stream that blocks add to keeps the weights' own.
         tokens_BtSD, context_BLD = tokens_BtSD.to(dtype), context_BLD.to(dtype)
+        if self.token_split is not None:
+            tokens_BtSD, position_tSD, cos, sin = self.token_split.take(tokens_BtSD, position_tSD, cos, sin)
         for block in self.blocks:
             tokens_BtSD = block(tokens_BtSD, position_tSD, embedding_BD, base_Bt1D3, context_BLD, cos, sin)
         tokens_BtSD = self.final(tokens_BtSD, embedding_BD, base_Bt1D3)
+        if self.token_split is not None:
+            tokens_BtSD = self.token_split.gather(tokens_BtSD)
         return unpatchify(tokens_BtSD, h, config.patch_temporal, config.patch_spatial).to(x_BCTHW.dtype)
 
     def check_size(self, shape_THW: Sequence[int]) -> None:

@@ -39,12 +39,13 @@ class SelfAttention(nn.Module):
         self.norm_q = RMSNorm(width // num_heads)
         self.norm_k = RMSNorm(width // num_heads)
         self.to_out = nn.Linear(width, width, bias=False)
+        self.attend = attention  # replaced where the tokens of a clip lie on several ranks
 
     def forward(self, x_BLD: Tensor, cos_B1Le: Tensor, sin_B1Le: Tensor) -> Tensor:
         q, k, v = self.to_qkv(x_BLD).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         q = apply_rope(self.norm_q(q), cos_B1Le, sin_B1Le)
         k = apply_rope(self.norm_k(k), cos_B1Le, sin_B1Le)
-        return self.to_out(attention(q, k, v).transpose(1, 2).flatten(2))
+        return self.to_out(self.attend(q, k, v).transpose(1, 2).flatten(2))
 
 
 class CrossAttention(nn.Module):
