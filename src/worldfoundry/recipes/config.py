@@ -85,20 +85,24 @@ class TrainDiffusionConfig(Config):
 
     data: Positional[Path]
     """A clip dataset."""
-    tokenizer: Path
-    """Name of a shipped tokenizer or a checkpoint folder (the `vae` folder of a world is one)."""
     out: Path
     """Folder of this run; the world is OUT/world. The same command resumes."""
-    model: str = "nano"
-    """A named size of the diffusion transformer."""
+    tokenizer: Path | None = None
+    """Name of a shipped tokenizer or a checkpoint folder (the `vae` folder of a world is one); None takes that of `init`."""
+    init: Path | None = None
+    """A world to go on from, by shipped name or folder. What is left at its default (size, text, noise levels) follows it."""
+    model: str | None = None
+    """A named size of the diffusion transformer; None takes that of `init`, or nano."""
     patch_spatial: int | None = Field(default=None, ge=1)
     """Latent rows and columns in one token; None takes the named size's."""
     actions: Literal["auto", "on", "off"] = "auto"
     """Whether actions condition; `auto` uses them where clips have them. Clips without actions are then left out."""
-    prefix_context: bool = True
-    """Show the last given latent frame to all frames (an adapter that the official sizes do not have)."""
-    text: Literal["auto", "minilm", "none"] = "auto"
-    """Text encoder for captions; `auto` takes MiniLM if it is at hand or can be fetched, and says so if not."""
+    prefix_context: bool | None = None
+    """Show the last given latent frame to all frames (an adapter that the official sizes lack); None: as `init` does, or yes."""
+    text: Literal["auto", "minilm", "t5", "none"] = "auto"
+    """Text encoder for captions; `auto` takes that of `init`, or MiniLM if it can be had, and says so if not."""
+    t5: Path | None = None
+    """For `text` t5: a folder with `text_encoder` and `tokenizer`, such as a published pipeline; None takes that of `init`."""
     context_rows: int = Field(default=24, ge=1)
     """Text rows that the network attends to; longer captions are cut."""
     batch_size: int = Field(default=16, ge=1)
@@ -117,6 +121,12 @@ class TrainDiffusionConfig(Config):
     """The training loop."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:0 or mps."""
+
+    @model_validator(mode="after")
+    def _some_tokenizer(self) -> "TrainDiffusionConfig":
+        if self.tokenizer is None and self.init is None:
+            raise ValueError("set tokenizer (a shipped name or a folder), or init, whose tokenizer is then used")
+        return self
 
     @model_validator(mode="after")
     def _one_parametrization(self) -> "TrainDiffusionConfig":

@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 
+from worldfoundry.conditioning.t5 import T5TextEncoder
 from worldfoundry.conditioning.text import NullTextEncoder, TextEncoder, text_encoder
 from worldfoundry.core.config import stable_hash
+from worldfoundry.core.contracts import TokenizerSpec
 from worldfoundry.core.devices import pick_device
 from worldfoundry.core.errors import DataError, DownloadError, UsageError
 from worldfoundry.core.files import write_json
@@ -25,6 +27,7 @@ from worldfoundry.inference.tokens import tokenizer_identity
 from worldfoundry.inference.world import DiffusionWorld
 from worldfoundry.inference.world_folder import save_world
 from worldfoundry.nn.rope import BASE_FPS
+from worldfoundry.recipes.base_world import Base, check_size, check_tokenizer, follow, read_base, start_from
 from worldfoundry.recipes.config import TrainDiffusionConfig
 from worldfoundry.recipes.latents import LatentSet, action_rms, encode_windows
 from worldfoundry.recipes.windows import Split, check_window, split
@@ -49,21 +52,23 @@ class DiffusionRun:
 def train_diffusion(config: TrainDiffusionConfig) -> DiffusionRun:
     """Encode, train (or resume, or find finished) and export OUT/world. Raises UsageError or DataError for unfit input."""
     dataset, device = ClipDataset(config.data), pick_device(config.device)
-    with_actions = _wants_actions(config, dataset)
+    base = read_base(config)
+    config = follow(config, base)
+    with_actions = _wants_actions(config, dataset, base)
     parts = split(dataset, config.window, need_actions=with_actions)
-    tokenizer = load_tokenizer(config.tokenizer, dtype=torch.float32, device=device)
+    tokenizer = _tokenizer(config, base, device)
     check_window(config.window, tokenizer.spec)
     _check_prefix(config, tokenizer)
-    identity = _identity(config, dataset, tokenizer)
+    identity = _identity(config, dataset, tokenizer, base)
     claim(config.out, config.loop, identity)
     config.save(config.out / "config.yaml")
     latents = encode_windows(
         dataset, parts.train, config.window, tokenizer, config.out / "latents", stable_hash(identity["latents"])
     )
-    encoder = pick_text_encoder(config, latents.captions)
-    rms = action_rms(latents.actions_NFA) if with_actions and latents.actions_NFA is not None else None
-    dit = _dit_config(config, tokenizer, latents, rms)
-    network = DiT(dit, seed=config.loop.seed).to(device)
+    encoder = pick_text_encoder(config, latents.captions, base)
+    rms = _action_rms(latents, base) if with_actions else None
+    dit = dit_config(config, tokenizer.spec, encoder.width, 0 if rms is None else len(rms), base)
+    network = _network(config, dit, base).to(device)
     fps = _one_fps(parts)
     method = DiffusionMethod(network, config.loss, encoder.encode(latents.captions), fps=fps)
     stream = TensorStream(latents.rows(rms, tokenizer.spec.t), config.batch_size, config.loop.seed)
@@ -74,26 +79,75 @@ def train_diffusion(config: TrainDiffusionConfig) -> DiffusionRun:
     return _export(config, dataset, parts, world, result)
 
 
-def pick_text_encoder(config: TrainDiffusionConfig, captions: list[str]) -> TextEncoder:
-    """MiniLM where asked for or, with `auto`, where captions exist and its weights can be had; zeros otherwise."""
+def _tokenizer(config: TrainDiffusionConfig, base: Base | None, device: torch.device) -> Tokenizer:
+    """The one asked for, or the base's."""
+    if config.tokenizer is None:
+        assert base is not None  # the config's validator saw to it
+        return base.tokenizer.to(device)
+    tokenizer = load_tokenizer(config.tokenizer, dtype=torch.float32, device=device)
+    if base is not None:
+        check_tokenizer(config, base, tokenizer)
+    return tokenizer
+
+
+def pick_text_encoder(config: TrainDiffusionConfig, captions: list[str], base: Base | None = None) -> TextEncoder:
+    """MiniLM where asked for or, with `auto`, where captions exist and its weights can be had; T5 of a folder; or zeros.
+
+    Raises UsageError where its rows do not fit the base, or T5 is asked for without a folder.
+    """
+    width = MINILM_WIDTH if base is None else base.width
+    encoder = _t5(config, base) if config.text == "t5" else _minilm_or_zeros(config, captions, width)
+    if base is not None and encoder.width != base.width:
+        raise UsageError(
+            f"The text encoder {encoder.name!r} gives rows of width {encoder.width}, but {str(config.init)!r} takes {base.width!r}.",
+            "Leave --text out, or take none.",
+        )
+    return encoder
+
+
+def _t5(config: TrainDiffusionConfig, base: Base | None) -> TextEncoder:
+    if config.t5 is not None:
+        return T5TextEncoder(config.t5 / "text_encoder", config.t5 / "tokenizer", config.context_rows)
+    if base is None or not isinstance(base.world.encoder, T5TextEncoder):
+        raise UsageError("T5 has no name to fetch it by.", "Give its folder with --t5, such as a published pipeline.")
+    return base.world.encoder
+
+
+def _minilm_or_zeros(config: TrainDiffusionConfig, captions: list[str], width: int) -> TextEncoder:
     if config.text == "none" or (config.text == "auto" and not any(captions)):
-        return NullTextEncoder(MINILM_WIDTH, config.context_rows)
+        return NullTextEncoder(width, config.context_rows)
     try:
         return text_encoder("minilm", config.context_rows)
     except DownloadError as error:
         if config.text == "minilm":
             raise
         say(f"training without text: {error.message}")
-        return NullTextEncoder(MINILM_WIDTH, config.context_rows)
+        return NullTextEncoder(width, config.context_rows)
 
 
-def _wants_actions(config: TrainDiffusionConfig, dataset: ClipDataset) -> bool:
+def _wants_actions(config: TrainDiffusionConfig, dataset: ClipDataset, base: Base | None) -> bool:
     have = any(record.has_actions for record in dataset.records)
     if config.actions == "on" and not have:
         raise DataError(
             "None of the clips has actions.", "Curate videos with `.episode.parquet` files beside them, or use --actions off."
         )
-    return have and config.actions != "off" and bool(dataset.action_names)  # names: clips that disagree are refused here
+    wanted = have and config.actions != "off" and bool(dataset.action_names)  # clips that disagree are refused here
+    known = () if base is None else base.world.config.action_names
+    if known and wanted and known != dataset.action_names:
+        raise DataError(
+            f"{str(config.init)!r} takes the actions {'/'.join(known)!r}, but the clips have {'/'.join(dataset.action_names)!r}.",
+            "Use --actions off to go on without actions.",
+        )
+    if known and not wanted:
+        say(f"going on without the actions of {str(config.init)!r}")
+    return wanted
+
+
+def _action_rms(latents: LatentSet, base: Base | None) -> torch.Tensor | None:
+    """The base's where it knows these actions already, else that of the training windows."""
+    if base is not None and base.world.config.action_rms:
+        return torch.tensor(base.world.config.action_rms)
+    return None if latents.actions_NFA is None else action_rms(latents.actions_NFA)
 
 
 def _most_given(config: TrainDiffusionConfig) -> int:
@@ -111,25 +165,38 @@ def _check_prefix(config: TrainDiffusionConfig, tokenizer: Tokenizer) -> None:
         )
 
 
-def _identity(config: TrainDiffusionConfig, dataset: ClipDataset, tokenizer: Tokenizer) -> dict[str, Any]:
+def _identity(config: TrainDiffusionConfig, dataset: ClipDataset, tokenizer: Tokenizer, base: Base | None) -> dict[str, Any]:
     """What makes two runs the same run; `latents` alone decides what the cache holds."""
     latents = {"data": dataset.hash(), "tokenizer": tokenizer_identity(tokenizer), "window": config.window.to_dict()}
-    return {"recipe": "diffusion", "config": config.hash(), "latents": latents}
+    init = {} if base is None else {"init": base.weights}
+    return {"recipe": "diffusion", "config": config.hash(), "latents": latents, **init}
 
 
-def _dit_config(config: TrainDiffusionConfig, tokenizer: Tokenizer, latents: LatentSet, rms: torch.Tensor | None) -> DiTConfig:
-    size = dit_size(config.model)
-    channels = tokenizer.spec.channels
+def dit_config(
+    config: TrainDiffusionConfig, spec: TokenizerSpec, text_width: int, actions: int = 0, base: Base | None = None
+) -> DiTConfig:
+    """The network's shape: a named size or the base's, for these latents, text rows and action numbers."""
+    if base is not None:
+        check_size(config, base)
+    size = dit_size(config.model or "nano") if base is None else base.world.network.config
     return size.replace(
-        in_channels=channels,
-        out_channels=channels,
+        in_channels=spec.channels,
+        out_channels=spec.channels,
         patch_spatial=config.patch_spatial or size.patch_spatial,
-        condition_mask=True,
-        crossattn_emb_channels=MINILM_WIDTH,
-        uncertainty=config.loss.uncertainty,
-        prefix_context=config.prefix_context,
-        action_dim=0 if rms is None else 2 * tokenizer.spec.t * len(rms),
+        condition_mask=_most_given(config) > 0 or (base is not None and size.condition_mask),
+        crossattn_emb_channels=text_width,
+        uncertainty=config.loss.uncertainty or (base is not None and size.uncertainty),
+        prefix_context=config.prefix_context if config.prefix_context is not None else base is None or size.prefix_context,
+        action_dim=2 * spec.t * actions,
     )
+
+
+def _network(config: TrainDiffusionConfig, dit: DiTConfig, base: Base | None) -> DiT:
+    network = DiT(dit, seed=config.loop.seed)
+    if base is not None:
+        start_from(network, base.world.network)
+        say(f"going on from {str(config.init)!r}, {sum(p.numel() for p in network.parameters()) / 1e6:.1f} M parameters")
+    return network
 
 
 def _one_fps(parts: Split) -> float:
@@ -154,7 +221,7 @@ def _world(
         num_prefix_frames=1 + (most - 1) * tokenizer.spec.t if most else 0,
         num_inference_steps=config.num_inference_steps,
         guidance_scale=0.0,
-        text_encoder="minilm" if encoder.name == "minilm" else "none",
+        text_encoder="t5" if encoder.name == "t5" else "minilm" if encoder.name == "minilm" else "none",
         context_rows=config.context_rows,
         action_names=() if rms is None else tuple(dataset.action_names),
         action_rms=() if rms is None else tuple(float(v) for v in rms),
@@ -183,7 +250,7 @@ library_name: worldfoundry
 tags: [world-model, video-diffusion]
 ---
 
-# A diffusion world model ({config.model}, {facts["parameters"] / 1e6:.1f} M parameters)
+# A diffusion world model ({config.model or config.init}, {facts["parameters"] / 1e6:.1f} M parameters)
 
 Trained for {facts["steps"]} steps ({facts["hours"]} h) on {machine(facts["hardware"])}, {config.window.num_frames} frames
 of {config.window.height}x{config.window.width}. It continues clips of the world that it was trained on; the run's report
