@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from worldfoundry.core.config import Config, Seed
+from worldfoundry.core.config import EXECUTION, Config, Seed
 
 DecayRate = Annotated[float, Field(ge=0, lt=1)]
 
@@ -33,6 +33,19 @@ class OptimConfig(Config):
     """Gradients are scaled so that their global norm is at most this."""
 
 
+class ParallelConfig(Config):
+    """How the processes that torchrun starts share the work. Any number of them may resume a run."""
+
+    context: int = Field(default=1, ge=1)
+    """Ranks that share the tokens of each clip (context parallelism); with N ranks, N / context share the batch."""
+    context_mode: Literal["ulysses", "ring"] = "ulysses"
+    """ulysses exchanges heads for tokens (`context` must divide the heads); ring passes keys and values around (any heads)."""
+    shard: bool = True
+    """Split weights, gradients and optimizer among the ranks (FSDP2), where the network is made of blocks."""
+    activation_checkpointing: bool = False
+    """Keep only the inputs of blocks for the backward pass: less memory for a third more work. For one process too."""
+
+
 class LoopConfig(Config):
     """One training run. Give a budget in steps (reproducible) or in minutes (the loop measures how many steps fit)."""
 
@@ -46,8 +59,12 @@ class LoopConfig(Config):
     """Autocast dtype; `auto` times one step in each and takes the faster."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile of the blocks; `auto` compiles where a compiler is present and the budget is long enough to pay."""
+    ema: Literal["exponential", "power"] = "exponential"
+    """Moving average of the weights: exponential, or as wide as a fixed share of the run so far (arXiv 2312.02696)."""
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
-    """Decay of the exponential moving average of the weights (warmed up: at step n at most (1+n)/(10+n))."""
+    """Decay of the exponential average (warmed up: at step n at most (1+n)/(10+n))."""
+    ema_sigma_rel: float = Field(default=0.1, gt=0, lt=0.288)
+    """Width of the power average: the deviation of its profile as a share of the run (Cosmos: 0.10)."""
     save_every_s: float = Field(default=60.0, gt=0)
     """Seconds between saves of the resumable state."""
     keep: int = Field(default=2, ge=1)
@@ -56,6 +73,8 @@ class LoopConfig(Config):
     """Steps between rows of metrics.jsonl."""
     optim: OptimConfig = OptimConfig()
     """The optimizer."""
+    parallel: Annotated[ParallelConfig, EXECUTION] = ParallelConfig()
+    """Several processes (torchrun), and memory for time."""
 
     @model_validator(mode="after")
     def _one_budget(self) -> "LoopConfig":

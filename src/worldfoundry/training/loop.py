@@ -3,15 +3,19 @@
 A run folder holds `config.yaml`, `metrics.jsonl`, `checkpoints/` (resumable state, see `state.py`). With a budget in
 steps, a run that was killed and resumed equals the uninterrupted one bit for bit. With a budget in minutes the number
 of steps is measured while running and the learning-rate schedule follows the share of the budget that is spent.
+
+Started by torchrun, every rank runs this same loop. What they share is in `distributed.py`; here it shows as `self.ranks`,
+all of whose answers are trivial for one process.
 """
 
+import copy
 import json
 import math
 import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +27,9 @@ from worldfoundry.core.errors import UsageError, WorldFoundryError
 from worldfoundry.core.files import atomic_path, read_fields, sole_writer, write_json
 from worldfoundry.core.progress import MetricsLog, progress, read_metrics, say
 from worldfoundry.training.config import LoopConfig, OptimConfig
-from worldfoundry.training.ema import EMA
-from worldfoundry.training.method import BatchStream, Method, StagedMethod, StatefulMethod, decay_groups
+from worldfoundry.training.distributed import distribute, is_main, process_group
+from worldfoundry.training.ema import EMA, moving_average
+from worldfoundry.training.method import BatchStream, Method, Shared, StagedMethod, StatefulMethod, decay_groups
 from worldfoundry.training.muon import Muon
 from worldfoundry.training.state import (
     clean_leftovers,
@@ -42,7 +47,7 @@ Callback = Callable[[int, EMA], Mapping[str, float]]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """What a finished run leaves: the averaged weights, and how much work it was."""
+    """What a finished run leaves: the averaged weights (whole on rank 0, nothing on others), and how much work it was."""
 
     ema: EMA
     steps: int
@@ -55,10 +60,11 @@ class Trainer:
     """Everything that changes during a run. `train` is the way in."""
 
     def __init__(self, method: Method, data: BatchStream, config: LoopConfig, run: Path) -> None:
-        self.method, self.data, self.config, self.run = method, data, config, run
+        self.ranks, self.data = distribute(method, data, config)
+        self.method, self.config, self.run = method, config, run
         self.device = next(method.module.parameters()).device
         self.optimizer = _optimizer(method, config.optim)
-        self.ema = EMA(method.module, config.ema_decay)
+        self.ema = moving_average(method.module, config)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.step, self.seconds, self.loss = 0, 0.0, math.nan
         self.precision = ""
@@ -72,21 +78,23 @@ class Trainer:
             group["lr"] = learning_rate(self.config.optim, self.step, self.progress())
         if isinstance(self.method, StagedMethod):
             self.method.begin_step(self.progress())
+        self.ranks.seed_step(self.config.seed, self.step, None if isinstance(self.method, Shared) else self.generator)
         output = self._forward(self.data.next_batch(), self.precision)
         output.loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.method.module.parameters(), self.config.optim.clip_grad_norm)
-        if not math.isfinite(float(norm)):
+        norm = self.ranks.clip_gradients(self.method.module, self.config.optim.clip_grad_norm)
+        if not math.isfinite(norm):
             raise WorldFoundryError(
-                f"Training diverged at step {self.step}: the gradient is {float(norm)!r}.",
+                f"Training diverged at step {self.step}: the gradient is {norm!r}.",
                 "Start again in a new --out with a lower --loop.optim.lr.",
             )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.ema.update(self.method.module)
         self.step += 1
-        loss = float(output.loss.detach())
+        measured = self.ranks.mean({"loss": float(output.loss.detach()), **output.metrics})
+        loss = measured["loss"]
         self.loss = loss if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * loss
-        return {"loss": loss, "grad_norm": float(norm), "lr": self.optimizer.param_groups[0]["lr"], **output.metrics}
+        return {"loss": loss, "grad_norm": norm, "lr": self.optimizer.param_groups[0]["lr"], **measured}
 
     def progress(self) -> float:
         """Share of the budget that is spent, 0 to 1."""
@@ -104,7 +112,7 @@ class Trainer:
         """Choose precision and compilation once; a resumed run keeps the precision it began with."""
         if not self.precision:
             auto = self.config.precision == "auto"
-            self.precision = self._faster_precision() if auto else self.config.precision
+            self.precision = self.ranks.from_main(self._faster_precision()) if auto else self.config.precision
         if self._should_compile():
             self.method.compile()
 
@@ -112,7 +120,12 @@ class Trainer:
         if self.config.compile != "auto":
             return self.config.compile == "on"
         has_compiler = self.device.type == "cuda" or shutil.which("g++") is not None
-        return has_compiler and self.config.minutes is not None and self.config.minutes * 60 >= COMPILE_PAYS_AFTER_S
+        return (
+            self.ranks.count == 1
+            and has_compiler
+            and self.config.minutes is not None
+            and self.config.minutes * 60 >= COMPILE_PAYS_AFTER_S
+        )
 
     def _faster_precision(self) -> str:
         """Time one forward and backward in each precision (after one to warm up); randomness and data are put back."""
@@ -144,7 +157,7 @@ class Trainer:
         tensors |= {f"ema.{k}": v for k, v in self.ema.average.items()}
         tensors |= optimizer_tensors(self.optimizer)
         tensors |= {"rng.noise": self.generator.get_state(), "rng.torch": torch.get_rng_state()}
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and self.ranks.count == 1:
             tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
         if isinstance(self.method, StatefulMethod):
             tensors |= {f"method.{k}": v for k, v in self.method.state_tensors().items()}
@@ -155,17 +168,33 @@ class Trainer:
             "precision": self.precision,
             "data": self.data.state_dict(),
         }
-        save_state(self.run, self.step, tensors, facts, self.config.keep)
+        save_state(self.run, self.step, tensors, facts, self.config.keep, self.ranks)
 
     def resume(self) -> bool:
         """Continue from the newest state if there is one."""
-        found = load_state(self.run)
+        found = load_state(self.run, self._kept_like)
         if found is None:
             return False
         tensors, facts = found
         with understood(self.run):
             self._restore(tensors, facts)
         return True
+
+    def _kept_like(self, name: str) -> torch.Tensor | None:
+        """The tensor in memory that a saved one belongs to: sharded alike, wherever it was saved."""
+        kind, _, rest = name.partition(".")
+        if kind == "optim":
+            parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+            return parameters[int(rest.partition(".")[0])]
+        return self.ema.average.get(rest) if kind in ("model", "ema") else None
+
+    def whole_ema(self) -> EMA:
+        """The average with its shards put together; empty on ranks other than the first, all of which must call it."""
+        if not self.ranks.sharded:
+            return self.ema
+        whole = copy.copy(self.ema)
+        whole.average = self.ranks.whole(self.ema.average)
+        return whole
 
     def _restore(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
         self.method.module.load_state_dict(_strip(tensors, "model."))
@@ -198,47 +227,54 @@ def train(
     `identity` (config, data hash, …) names the run: a folder that holds another run is refused with a UsageError,
     and so is one that another process is writing.
     `callback(step, ema)` returns numbers to log. Ctrl-C and SIGTERM save and raise KeyboardInterrupt.
+    Under torchrun all ranks call this; the folder, the log and the callback are the first one's.
     """
-    with sole_writer(run):
-        claim(run, config, identity or {})
-        clean_leftovers(run)
+    with process_group(), sole_writer(run) if is_main() else nullcontext():
+        if is_main():
+            claim(run, config, identity or {})
+            clean_leftovers(run)
         torch.manual_seed(config.seed)
         trainer = Trainer(method, data, config, run)
         if trainer.resume():
             say(f"{title}: resuming at step {trainer.step}")
-        _forget_after(run / "metrics.jsonl", trainer.step)
         method.module.train()
         trainer.prepare()
-        log = MetricsLog(run / "metrics.jsonl")
-        try:
-            with _stop_signals() as stop, progress(title, 100.0, "%") as bar:
-                _run(trainer, log, stop, bar, callback, callback_every_s)
-        finally:
-            log.close()
+        with (
+            _metrics(run / "metrics.jsonl", trainer.step) if is_main() else nullcontext() as log,
+            _stop_signals() as stop,
+            progress(title, 100.0, "%") as bar,
+        ):
+            _run(trainer, log, stop, bar, callback, callback_every_s)
+        ema = trainer.whole_ema()
     method.module.eval()
     return TrainResult(
-        ema=trainer.ema, steps=trainer.step, seconds=trainer.seconds, final_loss=trainer.loss, precision=trainer.precision
+        ema=ema, steps=trainer.step, seconds=trainer.seconds, final_loss=trainer.loss, precision=trainer.precision
     )
 
 
-def _run(trainer: Trainer, log: MetricsLog, stop: list[int], bar: Any, callback: Callback | None, every_s: float) -> None:
+def _run(
+    trainer: Trainer, log: MetricsLog | None, stop: list[int], bar: Any, callback: Callback | None, every_s: float
+) -> None:
     config, bar.done = trainer.config, 100 * trainer.progress()
     next_save, next_call = trainer.seconds + config.save_every_s, trainer.seconds + every_s
     while trainer.progress() < 1.0:
         start = time.perf_counter()
         metrics = trainer.run_step()
-        trainer.seconds += time.perf_counter() - start
+        spent = trainer.seconds + time.perf_counter() - start
+        trainer.seconds, stopped = trainer.ranks.largest([spent, bool(stop)])
         bar.advance(100 * trainer.progress() - bar.done, f"step {trainer.step}, loss {trainer.loss:.4g}")
         ended = trainer.progress() >= 1.0
-        if trainer.step % config.log_every == 0 or ended:
+        if log and (trainer.step % config.log_every == 0 or ended):
             log.log(trainer.step, seconds=round(trainer.seconds, 2), **metrics)
         if callback is not None and (trainer.seconds >= next_call or ended):
-            log.log(trainer.step, seconds=round(trainer.seconds, 2), **callback(trainer.step, trainer.ema))
+            ema = trainer.whole_ema()
+            if log:
+                log.log(trainer.step, seconds=round(trainer.seconds, 2), **callback(trainer.step, ema))
             next_call = trainer.seconds + every_s
-        if trainer.seconds >= next_save or ended or stop:
+        if trainer.seconds >= next_save or ended or stopped:
             trainer.save()
             next_save = trainer.seconds + config.save_every_s
-        if stop and not ended:
+        if stopped and not ended:
             say(f"stopped at step {trainer.step}; the same command goes on from there")
             raise KeyboardInterrupt
 
@@ -262,7 +298,7 @@ def claim(run: Path, config: LoopConfig, identity: Mapping[str, Any]) -> None:
 
     Raises UsageError if the folder holds states of a run with another config or identity.
     """
-    file, identity = run / "run.json", {"loop": config.to_dict(), **identity}
+    file, identity = run / "run.json", {"loop": config.identity(), **identity}
     if file.exists() and has_state(run):
         known = read_fields(file)
         changed = [k for k in {*known, *identity} if known.get(k) != identity.get(k)]
@@ -273,6 +309,17 @@ def claim(run: Path, config: LoopConfig, identity: Mapping[str, Any]) -> None:
             )
         return
     write_json(file, identity)
+
+
+@contextmanager
+def _metrics(file: Path, step: int) -> Iterator[MetricsLog]:
+    """The log of a run that goes on after `step`."""
+    _forget_after(file, step)
+    log = MetricsLog(file)
+    try:
+        yield log
+    finally:
+        log.close()
 
 
 def _forget_after(metrics: Path, step: int) -> None:
