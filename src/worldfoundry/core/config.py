@@ -61,12 +61,26 @@ class Config(BaseModel):
         """A validated copy with some fields changed."""
         return type(self).from_dict({**self.model_dump(), **changes})
 
+    def identity(self) -> dict[str, Any]:
+        """`to_dict` without the fields marked `EXECUTION`, at every depth."""
+        values = self.to_dict()
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if EXECUTION in field.metadata:
+                del values[name]
+            elif isinstance(value, Config):
+                values[name] = value.identity()
+        return values
+
     def hash(self, length: int = 12) -> str:
-        """A short hash of the resolved values, stable across processes."""
-        return stable_hash(self.to_dict(), length)
+        """A short hash of the identity, stable across processes."""
+        return stable_hash(self.identity(), length)
 
 
 C = TypeVar("C", bound=Config)
+
+EXECUTION = "execution"
+"""Marks a field (`Annotated[X, EXECUTION]`) that says how work is carried out, not which: runs that differ in it are the same."""
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 """What every generator of random numbers (Python, NumPy, torch) takes, with room to count up from."""

@@ -7,6 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from worldfoundry.core.errors import UsageError
+
 
 @dataclass(frozen=True, kw_only=True)
 class StepOutput:
@@ -14,6 +16,34 @@ class StepOutput:
 
     loss: Tensor
     metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """Which rows of the global batch a process works on: the `index`-th of `count` equal runs. One process has them all."""
+
+    index: int = 0
+    count: int = 1
+
+    def of(self, rows: Tensor) -> Tensor:
+        """This share of rows along the first axis. Raises UsageError if they do not divide."""
+        if len(rows) % self.count:
+            raise UsageError(
+                f"A batch of {len(rows)!r} does not divide among {self.count} data ranks.",
+                "Make the batch a multiple of them, or give more ranks to --loop.parallel.context.",
+            )
+        return rows.chunk(self.count)[self.index] if self.count > 1 else rows
+
+
+@runtime_checkable
+class Shared(Protocol):
+    """A method that draws its random numbers for the global batch and keeps its share, or a stream that draws its own rows.
+
+    The loop sets `share`. With both, several ranks compute what one process would. A method without gets randomness of its
+    own on every rank (the same in expectation), and of a stream without, the loop takes the share.
+    """
+
+    share: Share
 
 
 class Method(Protocol):
@@ -29,7 +59,7 @@ class Method(Protocol):
 
 @runtime_checkable
 class StagedMethod(Protocol):
-    """A method that also changes as the run goes on."""
+    """A method or a stream that also changes as the run goes on."""
 
     def begin_step(self, progress: float) -> None:
         """Called before each step with the share of the budget that is spent, 0 to 1."""

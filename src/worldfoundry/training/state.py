@@ -1,51 +1,90 @@
 """The resumable state of a run: `checkpoints/step_00001234/{tensors.safetensors,state.json}` and the link `last`.
 
-Tensors go to safetensors, the rest to JSON; no pickle. A state folder is whole or absent, so kill -9 at any time
-leaves `last` at the newest complete one.
+Tensors go to safetensors, the rest to JSON; no pickle. Tensors that are split among ranks go to torch's distributed format
+instead (`.metadata`, `*.distcp`), each rank writing its part. Names are the same, and either is read by any number of ranks.
+A state folder is whole or absent, so kill -9 at any time leaves `last` at the newest complete one.
 """
 
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from worldfoundry.core.errors import CheckpointError
 from worldfoundry.core.files import atomic_folder, read_json
+from worldfoundry.training.distributed import Ranks
 
-TENSORS, FACTS, LAST = "tensors.safetensors", "state.json", "last"
+TENSORS, SHARDS, FACTS, LAST = "tensors.safetensors", ".metadata", "state.json", "last"
+ALONE = Ranks()
+Like = Callable[[str], Tensor | None]
 
 
-def save_state(run: Path, step: int, tensors: dict[str, Tensor], facts: dict[str, Any], keep: int) -> Path:
-    """Write one state folder atomically, point `last` at it, and drop the oldest beyond `keep`."""
+def anywhere(_: str) -> None:
+    """No tensor is split."""
+
+
+def save_state(
+    run: Path, step: int, tensors: dict[str, Tensor], facts: dict[str, Any], keep: int, ranks: Ranks = ALONE
+) -> Path:
+    """Write one state folder atomically, point `last` at it, and drop the oldest beyond `keep`. Every rank calls it."""
     folder = run / "checkpoints" / f"step_{step:08d}"
-    with atomic_folder(folder, overwrite=True) as temporary:
-        save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, temporary / TENSORS)
-        (temporary / FACTS).write_text(json.dumps({"step": step, **facts}), encoding="utf-8")
+    if ranks.sharded:
+        _save_shards(folder, tensors, {"step": step, **facts}, ranks)
+    elif ranks.main:
+        with atomic_folder(folder, overwrite=True) as temporary:
+            save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, temporary / TENSORS)
+            _write_facts(temporary, {"step": step, **facts})
+    if ranks.main:
+        _make_last(folder, keep)
+    return folder
+
+
+def _save_shards(folder: Path, tensors: dict[str, Tensor], facts: dict[str, Any], ranks: Ranks) -> None:
+    """Main makes the folder and puts it in place; between, every rank writes its part."""
+    with atomic_folder(folder, overwrite=True) if ranks.main else nullcontext() as made:
+        temporary = ranks.from_main(made)
+        assert temporary is not None, "main made it"
+        dcp.save(tensors, checkpoint_id=temporary)
+        if ranks.main:
+            _write_facts(temporary, facts)
+
+
+def _write_facts(folder: Path, facts: dict[str, Any]) -> None:
+    (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
+
+
+def _make_last(folder: Path, keep: int) -> None:
     link = folder.parent / f".{LAST}-{os.getpid()}"
     link.unlink(missing_ok=True)
     link.symlink_to(folder.name)
     link.replace(folder.parent / LAST)
-    states = _states(run)
+    states = _states(folder.parents[1])
     # A later state than this one was put in place by a run that died before it set the link: it is done again.
     kept = [state for state in states if state.name <= folder.name][-keep:]
     for state in states:
         if state not in kept:
             shutil.rmtree(state, ignore_errors=True)
-    return folder
 
 
-def load_state(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+def load_state(run: Path, like: Like = anywhere) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """Tensors and facts of the newest state, or None if the run has none yet. Raises CheckpointError for damage.
 
-    The newest is what `last` points to; where that was removed, the newest that is left.
+    The newest is what `last` points to; where that was removed, the newest that is left. A tensor is split among the ranks
+    as what `like` gives for its name, if that has the same shape; otherwise it comes whole.
     """
     last = run / "checkpoints" / LAST
     if not last.exists():
@@ -54,12 +93,49 @@ def load_state(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
             return None
         last = states[-1]
     try:
-        return load_file(last / TENSORS), read_json(last / FACTS)
-    except (SafetensorError, OSError) as error:
+        tensors = _load_shards(last, like) if (last / SHARDS).exists() else _load_whole(last, like)
+        return tensors, read_json(last / FACTS)
+    except (SafetensorError, OSError, UnpicklingError, EOFError, CheckpointException) as error:
         raise CheckpointError(
-            f"The training state {str(last)!r} is damaged: {error}.",
+            f"The training state {str(last)!r} is damaged: {_cause(error)}.",
             f"Remove {str(last.resolve())!r} to fall back, or start anew.",
         ) from error
+
+
+def _load_whole(folder: Path, like: Like) -> dict[str, Tensor]:
+    tensors = load_file(folder / TENSORS)
+    return {name: _split_as(_match(like(name), tensor.shape), tensor) for name, tensor in tensors.items()}
+
+
+def _split_as(model: Tensor | None, tensor: Tensor) -> Tensor:
+    """This rank's part, cut out of the whole that every rank has read."""
+    if not isinstance(model, DTensor):
+        return tensor
+    return distribute_tensor(tensor.to(model.device), model.device_mesh, model.placements, src_data_rank=None)
+
+
+def _load_shards(folder: Path, like: Like) -> dict[str, Tensor]:
+    """Each rank reads what it needs, however many ranks wrote it."""
+    reader = dcp.FileSystemReader(folder)
+    found: dict[str, Any] = {}
+    for name, stored in reader.read_metadata().state_dict_metadata.items():
+        assert isinstance(stored, TensorStorageMetadata), "nothing but tensors is written"
+        model = _match(like(name), stored.size)
+        dtype = stored.properties.dtype
+        found[name] = torch.empty(stored.size, dtype=dtype) if model is None else torch.empty_like(model, dtype=dtype)
+    dcp.load(found, storage_reader=reader, no_dist=not dist.is_initialized())
+    return found
+
+
+def _match(model: Tensor | None, shape: torch.Size) -> Tensor | None:
+    return model if model is not None and model.shape == shape else None
+
+
+def _cause(error: BaseException) -> str:
+    """torch's distributed loader packs the reason into a report of every rank."""
+    if isinstance(error, CheckpointException) and error.failures:
+        error = next(iter(error.failures.values()))[0]
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
 
 
 @contextmanager
