@@ -27,7 +27,7 @@ from worldfoundry.core.config import stable_hash
 from worldfoundry.core.errors import UsageError, WorldFoundryError
 from worldfoundry.training.config import LoopConfig, ParallelConfig
 from worldfoundry.training.distributed_context import FrameSplit, Ring, Ulysses
-from worldfoundry.training.method import BatchStream, Method, Share, Shared, StatefulMethod
+from worldfoundry.training.method import BatchStream, Method, Share, Shared, StagedMethod, StatefulMethod
 
 # Main may encode a data set while the others wait for it. A rank that dies is noticed by torchrun, not by this limit.
 PATIENCE = timedelta(hours=24)
@@ -190,6 +190,11 @@ class SharedStream:
 
     def next_batch(self) -> dict[str, Tensor]:
         return {name: self.share.of(rows) for name, rows in self.stream.next_batch().items()}
+
+    def begin_step(self, progress: float) -> None:
+        """Tell the stream behind, if it changes as the run goes on."""
+        if isinstance(self.stream, StagedMethod):
+            self.stream.begin_step(progress)
 
     def state_dict(self) -> dict[str, Any]:
         return self.stream.state_dict()

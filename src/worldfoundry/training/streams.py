@@ -1,16 +1,16 @@
-"""Endless batches with an exact, saveable position: shuffled rows that lie in memory (cached latents), and images among videos.
+"""Endless batches with an exact, saveable position: shuffled rows in memory (cached latents), mixtures, stages, images in turn.
 
 Axis legend: B batch, T frames, H height, W width, C = 3 (RGB).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from worldfoundry.core.errors import DataError
-from worldfoundry.training.method import BatchStream
+from worldfoundry.training.method import BatchStream, Share
 
 
 class TensorStream:
@@ -22,12 +22,12 @@ class TensorStream:
             raise DataError(f"A stream needs columns of one non-zero length, got {lengths}.")
         self.rows, self.batch_size, self.seed = dict(rows), batch_size, seed
         self.num_rows = next(iter(lengths.values()))
-        self.drawn = 0
+        self.drawn, self.share = 0, Share()
         self._epoch, self._order = -1, torch.arange(0)
 
     def next_batch(self) -> dict[str, Tensor]:
-        """The next `batch_size` rows; a batch may span two epochs."""
-        index = torch.tensor([self._row(self.drawn + i) for i in range(self.batch_size)])
+        """The next `batch_size` rows, or this rank's share of them; a batch may span two epochs."""
+        index = self.share.of(torch.tensor([self._row(self.drawn + i) for i in range(self.batch_size)]))
         self.drawn += self.batch_size
         return {name: tensor[index] for name, tensor in self.rows.items()}
 
@@ -75,3 +75,53 @@ class ImageTurns:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.drawn = state["drawn"]
         self.stream.load_state_dict(state["stream"])
+
+
+class MixedStream:
+    """Each batch comes from one of several streams, drawn in proportion to its weight: images and videos, sizes, datasets.
+
+    Which one gives batch n is a function of the seed and n.
+    """
+
+    def __init__(self, streams: Mapping[str, BatchStream], weights: Mapping[str, float], seed: int) -> None:
+        if streams.keys() != weights.keys() or not streams or min(weights.values()) < 0 or sum(weights.values()) <= 0:
+            raise DataError(f"A mixture needs streams and a weight of each, got {dict(weights)!r} for {sorted(streams)!r}.")
+        self.streams, self.seed, self.drawn = dict(streams), seed, 0
+        self.weights = torch.tensor([weights[name] for name in streams], dtype=torch.float64)
+
+    def next_batch(self) -> Any:
+        """The next batch of the stream whose turn it is."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.drawn)
+        self.drawn += 1
+        chosen = int(torch.multinomial(self.weights, 1, generator=generator))
+        return list(self.streams.values())[chosen].next_batch()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"drawn": self.drawn, "streams": {name: stream.state_dict() for name, stream in self.streams.items()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.drawn = state["drawn"]
+        for name, stream in self.streams.items():
+            stream.load_state_dict(state["streams"][name])
+
+
+class StagedStream:
+    """One stream after another: stream i until the share `ends[i]` of the budget is spent (the last one's is 1)."""
+
+    def __init__(self, streams: Sequence[BatchStream], ends: Sequence[float]) -> None:
+        self.streams, self.ends, self.stage = list(streams), list(ends), 0
+
+    def begin_step(self, progress: float) -> None:
+        """Called by the loop before each batch."""
+        self.stage = sum(progress >= end for end in self.ends[:-1])
+
+    def next_batch(self) -> Any:
+        """The next batch of the present stage."""
+        return self.streams[self.stage].next_batch()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"stages": [stream.state_dict() for stream in self.streams]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for stream, saved in zip(self.streams, state["stages"], strict=True):
+            stream.load_state_dict(saved)

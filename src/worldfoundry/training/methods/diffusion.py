@@ -12,7 +12,7 @@ from worldfoundry.diffusion.loss import denoising_loss
 from worldfoundry.diffusion.parametrization import NetworkDenoiser, parametrization
 from worldfoundry.diffusion.schedule import LogNormalSigmas
 from worldfoundry.training.config import DiffusionLossConfig
-from worldfoundry.training.method import StepOutput
+from worldfoundry.training.method import Share, StepOutput
 
 
 class DiffusionMethod:
@@ -21,18 +21,19 @@ class DiffusionMethod:
     def __init__(self, network: DiT, config: DiffusionLossConfig, contexts_NLD: Tensor, *, fps: float) -> None:
         """`contexts` are the embeddings of the distinct captions; a batch names its rows by index. `fps` of the clips."""
         self.module, self.config, self.contexts_NLD = network, config, contexts_NLD
-        self.fps_B = torch.tensor([fps])
+        self.fps_B, self.prefix_weights = torch.tensor([fps]), torch.tensor(config.prefix_weights)
         self.denoiser = NetworkDenoiser(network, parametrization(config.parametrization, config.sigma_data))
         self.sigmas = LogNormalSigmas(mean=config.sigma_mean, std=config.sigma_std)
+        self.share = Share()
 
     def training_step(self, batch: dict[str, Tensor], generator: torch.Generator) -> StepOutput:
         """`latents` [B, C, T, H, W] normalised; `caption` [B] row numbers; optionally `actions` [B, T, K]."""
         device = next(self.module.parameters()).device
         x0_BCTHW = batch["latents"].float() * self.config.sigma_data
-        B = len(x0_BCTHW)
-        keep_B = torch.rand(B, generator=generator) >= self.config.text_dropout
+        everyones, mine = len(x0_BCTHW) * self.share.count, self.share.of
+        keep_B = mine(torch.rand(everyones, generator=generator)) >= self.config.text_dropout
         context_BLD = self.contexts_NLD[batch["caption"]] * keep_B.float()[:, None, None]
-        given_B = torch.multinomial(torch.tensor(self.config.prefix_weights), B, replacement=True, generator=generator)
+        given_B = mine(torch.multinomial(self.prefix_weights, everyones, replacement=True, generator=generator))
         condition = Condition(
             context_BLD=context_BLD,
             fps_B=self.fps_B,
@@ -40,8 +41,8 @@ class DiffusionMethod:
             num_prefix_B=given_B,
             actions_BTA=batch.get("actions"),
         )
-        sigma_B = self.sigmas.sample(B, generator)
-        noise_BCTHW = torch.randn(x0_BCTHW.shape, generator=generator)
+        sigma_B = mine(self.sigmas.sample(everyones, generator))
+        noise_BCTHW = mine(torch.randn((everyones, *x0_BCTHW.shape[1:]), generator=generator))
         loss = denoising_loss(
             self.denoiser,
             x0_BCTHW.to(device),
