@@ -55,7 +55,7 @@ def process_group() -> Iterator[None]:
     try:
         with _silence() if rank else _speech():
             yield
-    except (WorldFoundryError, RuntimeError, KeyboardInterrupt) as error:
+    except (WorldFoundryError, RuntimeError, OSError, KeyboardInterrupt) as error:
         if store.add("failed ranks", 1) > 1:
             raise SystemExit(_exit_code(error)) from error
         raise

@@ -58,7 +58,10 @@ def _save_shards(folder: Path, tensors: dict[str, Tensor], facts: dict[str, Any]
     with atomic_folder(folder, overwrite=True) if ranks.main else nullcontext() as made:
         temporary = ranks.from_main(made)
         assert temporary is not None, "main made it"
-        dcp.save(tensors, checkpoint_id=temporary)
+        try:
+            dcp.save(tensors, checkpoint_id=temporary)
+        except CheckpointException as error:  # not an Exception, and it hides that a disk is full
+            raise _reason(error) from error
         if ranks.main:
             _write_facts(temporary, facts)
 
@@ -97,7 +100,7 @@ def load_state(run: Path, like: Like = anywhere) -> tuple[dict[str, Tensor], dic
         return tensors, read_json(last / FACTS)
     except (SafetensorError, OSError, UnpicklingError, EOFError, CheckpointException) as error:
         raise CheckpointError(
-            f"The training state {str(last)!r} is damaged: {_cause(error)}.",
+            f"The training state {str(last)!r} is damaged: {_first_line(_reason(error))}.",
             f"Remove {str(last.resolve())!r} to fall back, or start anew.",
         ) from error
 
@@ -131,10 +134,12 @@ def _match(model: Tensor | None, shape: torch.Size) -> Tensor | None:
     return model if model is not None and model.shape == shape else None
 
 
-def _cause(error: BaseException) -> str:
-    """torch's distributed loader packs the reason into a report of every rank."""
-    if isinstance(error, CheckpointException) and error.failures:
-        error = next(iter(error.failures.values()))[0]
+def _reason(error: BaseException) -> BaseException:
+    """torch packs what went wrong into a report of every rank; the first one's will do."""
+    return next(iter(error.failures.values()))[0] if isinstance(error, CheckpointException) and error.failures else error
+
+
+def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
 
 
