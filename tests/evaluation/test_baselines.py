@@ -36,11 +36,11 @@ def test_the_nearest_training_clip_is_found_by_its_prefix():
     reference = training[[550, 3]].copy()
     reference[:, 4:] = 0  # the future is not looked at
     reference[:, 0] = np.clip(reference[:, 0].astype(int) + 3, 0, 255)
-    made = nearest_training_clip(reference, 4, training)
+    made = nearest_training_clip(reference, 4, [training[:3], training[3:]])
     np.testing.assert_array_equal(made[:, 4:], training[[550, 3], 4:])
     np.testing.assert_array_equal(made[:, :4], reference[:, :4])
 
 
 def test_training_clips_of_another_size_are_refused():
     with pytest.raises(DataError, match="same size"):
-        nearest_training_clip(moving_squares(clips=2), 2, np.zeros((3, 8, 32, 32, 3), np.uint8))
+        nearest_training_clip(moving_squares(clips=2), 2, [np.zeros((3, 8, 32, 32, 3), np.uint8)])

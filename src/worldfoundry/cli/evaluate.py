@@ -4,6 +4,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from worldfoundry.cli.evaluate_tokenizer import ENTRY as TOKENIZER
+from worldfoundry.cli.evaluate_world import ENTRY as WORLD
 from worldfoundry.core.errors import UsageError
 from worldfoundry.evaluation.config import EvaluateGenerationConfig
 
@@ -76,4 +77,5 @@ def counted(count: int, what: str) -> str:
 SUBCOMMANDS = {
     "generation": (EvaluateGenerationConfig, run, "generated futures against the true ones, per horizon"),
     "tokenizer": TOKENIZER,
+    "world": WORLD,
 }

@@ -5,6 +5,8 @@ ceiling (true clips encoded and decoded) and copy-last-frame through the tokeniz
 Axis legend: N clips, M training clips, T frames, P prefix frames, D values of a flattened prefix.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from worldfoundry.core.errors import DataError
@@ -28,26 +30,29 @@ def background_control(reference: np.ndarray, prefix_frames: int) -> np.ndarray:
     return _with_future(reference, prefix_frames, median[:, None])
 
 
-def nearest_training_clip(reference: np.ndarray, prefix_frames: int, training: np.ndarray) -> np.ndarray:
+def nearest_training_clip(reference: np.ndarray, prefix_frames: int, training: Iterable[np.ndarray]) -> np.ndarray:
     """The future of the training clip whose prefix frames are nearest (mean squared error): what memory alone would give.
 
-    training: uint8 (M, T, H, W, 3) with at least as many frames. Raises DataError on another size or fewer frames.
+    training: stacks of clips uint8 (M, T, H, W, 3) with at least as many frames, one stack in memory at a time. Raises DataError
+    on another size, fewer frames, or no clip.
     """
-    if training.ndim != 5 or training.shape[2:] != reference.shape[2:] or training.shape[1] < reference.shape[1]:
-        raise DataError(
-            f"The training clips have shape {training.shape}, the reference {reference.shape}.",
-            "They need the same size and at least as many frames.",
-        )
     wanted_ND = reference[:, :prefix_frames].reshape(len(reference), -1).astype(np.float32)
-    best_N, nearest_N = np.full(len(reference), np.inf), np.zeros(len(reference), dtype=int)
-    for start in range(0, len(training), 256):
-        known_MD = training[start : start + 256, :prefix_frames].reshape(-1, wanted_ND.shape[1]).astype(np.float32)
+    best_N, future = np.full(len(reference), np.inf), np.empty_like(reference[:, prefix_frames:])
+    for stack in training:
+        if stack.ndim != 5 or stack.shape[2:] != reference.shape[2:] or stack.shape[1] < reference.shape[1]:
+            raise DataError(
+                f"The training clips have shape {stack.shape}, the reference {reference.shape}.",
+                "They need the same size and at least as many frames.",
+            )
+        known_MD = stack[:, :prefix_frames].reshape(len(stack), -1).astype(np.float32)
         # |a - b|² without |a|², which is the same for every b.
         distance_NM = np.square(known_MD).sum(1) - 2 * wanted_ND @ known_MD.T
         closer = distance_NM.min(1) < best_N
-        nearest_N[closer] = start + distance_NM.argmin(1)[closer]
+        future[closer] = stack[distance_NM.argmin(1)[closer], prefix_frames : reference.shape[1]]
         best_N = np.minimum(best_N, distance_NM.min(1))
-    return _with_future(reference, prefix_frames, training[nearest_N, prefix_frames : reference.shape[1]])
+    if np.isinf(best_N).any():
+        raise DataError("There is no training clip to compare with.")
+    return _with_future(reference, prefix_frames, future)
 
 
 def _with_future(reference: np.ndarray, prefix_frames: int, future: np.ndarray) -> np.ndarray:

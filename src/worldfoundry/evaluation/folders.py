@@ -71,7 +71,7 @@ def evaluate_folders(
     clips = read_clips(candidates, reference, prefix_frames, unpaired=unpaired)
     everyone = dict(clips.candidates)
     if training is not None:
-        everyone[NEAREST] = nearest_training_clip(clips.reference, prefix_frames, read_training(training, clips.reference))
+        everyone[NEAREST] = nearest_training_clip(clips.reference, prefix_frames, [read_training(training, clips.reference)])
     choice = choose_metrics(
         metrics,
         applicable=[*applicable_metrics(clips.reference), *_mask_metrics(clips)],

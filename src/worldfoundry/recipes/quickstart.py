@@ -10,37 +10,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from worldfoundry.core.contracts import Verdict, WorldVideo
+from worldfoundry.core.contracts import WorldVideo
 from worldfoundry.core.devices import pick_device
 from worldfoundry.core.errors import GuardError
-from worldfoundry.core.progress import clock, progress, say
+from worldfoundry.core.progress import clock, say
 from worldfoundry.curation.config import CurateConfig
 from worldfoundry.curation.pipeline import curate
 from worldfoundry.data.clips import ClipDataset
 from worldfoundry.data.sample import sample_footage
-from worldfoundry.evaluation.baselines import copy_last_frame, nearest_training_clip
 from worldfoundry.evaluation.compare import Evaluation, evaluate_predictions
-from worldfoundry.guardrails.runner import Guardrails
-from worldfoundry.inference.config import Request, SchedulerConfig
-from worldfoundry.inference.world import DiffusionWorld
+from worldfoundry.inference.config import SchedulerConfig
 from worldfoundry.recipes.config import QuickstartConfig, TrainDiffusionConfig, TrainTokenizerConfig, WindowConfig
-from worldfoundry.recipes.tokenizer_validation import reconstruct
+from worldfoundry.recipes.futures import MODEL, SHUFFLED, ZERO, Futures, predict, training_stacks
 from worldfoundry.recipes.train_diffusion import DiffusionRun, train_diffusion
 from worldfoundry.recipes.train_tokenizer import TokenizerRun, train_tokenizer
-from worldfoundry.recipes.windows import Window, iter_windows, spread_windows
+from worldfoundry.recipes.windows import spread_windows
 from worldfoundry.training.config import DiffusionLossConfig, LoopConfig, OptimConfig
 
-MODEL = "model"
-SHUFFLED = "model, other clips' actions"
-ZERO = "model, zero actions"
-CEILING = "tokenizer ceiling"
-COPY_THROUGH = "copy-last-frame through tokenizer"
-NEAREST = "nearest training clip"
-BATCH = 16
 MIRROR_PUSHER = (-1.0, 1.0)
+NEAREST_OF = 500  # training clips that the nearest-neighbour control searches
 
 
 @dataclass(kw_only=True)
@@ -59,34 +47,6 @@ class Road:
         self.seconds[name] = time.monotonic() - start
 
 
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """Windows (by number) that are generated together; number i among them has the noise of `request.seed + i`."""
-
-    rows: list[int]
-    request: Request
-
-
-@dataclass(frozen=True, kw_only=True)
-class Futures:
-    """Truth and candidates on the held-out windows, uint8 [N, T, H, W, 3], with what the guards said of each video.
-
-    `requests` are what the model was asked, one per window.
-    """
-
-    windows: list[Window]
-    truth: np.ndarray
-    candidates: dict[str, np.ndarray]
-    prefix_frames: int
-    verdicts: tuple[Verdict, ...]
-    requests: list[Request]
-
-    @property
-    def sources(self) -> list[str]:
-        """What each window was cut from: windows of one video are alike, so intervals must draw them together."""
-        return [window.record.source_id for window in self.windows]
-
-
 def quickstart(config: QuickstartConfig) -> Path:
     """Walk the road; returns the path of report.html. Every step resumes where a killed run stopped."""
     from worldfoundry.recipes.quickstart_report import write_quickstart_report
@@ -103,7 +63,9 @@ def quickstart(config: QuickstartConfig) -> Path:
         world = train_diffusion(diffusion_recipe(config, window, tokenizer.folder))
     dataset = ClipDataset(out / "clips")
     with road.step("generate and guard"):
-        futures = predict(config, dataset, world, window)
+        windows = spread_windows(dataset, world.parts.held_out, window, config.evaluate_clips)
+        training = training_stacks(dataset, world.parts.train, window, NEAREST_OF)
+        futures = predict(world.world, windows, seed=config.seed, training=training)
         written = save_futures(futures, world, out / "generated")
     with road.step("evaluate"):
         evaluation = evaluate(futures, world)
@@ -156,91 +118,6 @@ def diffusion_recipe(config: QuickstartConfig, window: WindowConfig, tokenizer: 
         ),
         device=config.device,
     )
-
-
-def predict(config: QuickstartConfig, dataset: ClipDataset, run: DiffusionRun, window: WindowConfig) -> Futures:
-    """Futures of held-out windows under true, shuffled and zero actions, and what the guards say of prompts and futures."""
-    world, prefix = run.world, run.world.config.num_prefix_frames
-    windows, verdicts = guarded_windows(
-        world.guardrails, spread_windows(dataset, run.parts.held_out, window, config.evaluate_clips)
-    )
-    truth = np.stack([w.frames for w in windows])
-    batches = _batches(config, world, windows)
-    candidates = {MODEL: _sample(world, batches, truth, _actions(windows))}
-    for clip in candidates[MODEL]:
-        verdicts += world.guardrails.check_video(clip, world.config.fps)
-    if world.config.action_names:
-        actions = np.stack([w.actions for w in windows if w.actions is not None])
-        others = np.roll(actions, len(actions) // 2, axis=0)  # windows lie in order of their clips: far away is another clip
-        for name, future in ((SHUFFLED, others), (ZERO, np.zeros_like(actions))):
-            changed = np.concatenate([actions[:, : prefix - 1], future[:, prefix - 1 :]], axis=1)
-            candidates[name] = _sample(world, batches, truth, changed)
-    through = copy_last_frame(truth, prefix)
-    candidates[CEILING] = reconstruct(world.tokenizer, torch.from_numpy(truth))
-    candidates[COPY_THROUGH] = _given(reconstruct(world.tokenizer, torch.from_numpy(through)), truth, prefix)
-    candidates[NEAREST] = nearest_training_clip(truth, prefix, _training_windows(dataset, run, window))
-    requests = {
-        row: batch.request.replace(seed=batch.request.seed + i) for batch in batches for i, row in enumerate(batch.rows)
-    }
-    return Futures(
-        windows=windows, truth=truth, candidates=candidates, prefix_frames=prefix, verdicts=tuple(verdicts),
-        requests=[requests[row] for row in range(len(windows))],
-    )  # fmt: skip
-
-
-def guarded_windows(guardrails: Guardrails, windows: list[Window]) -> tuple[list[Window], list[Verdict]]:
-    """The windows whose caption (the prompt) the guards let pass, and all that the guards said.
-
-    Raises BlockedError or GuardUnavailable if none is left.
-    """
-    said = {caption: guardrails.check_text(caption) for caption in sorted({w.record.caption for w in windows} - {""})}
-    blocked = [caption for caption, verdicts in said.items() if any(verdict.blocks for verdict in verdicts)]
-    kept = [w for w in windows if w.record.caption not in blocked]
-    if not kept:
-        guardrails.enforce_text(blocked[0])
-    if len(kept) < len(windows):
-        say(f"{len(windows) - len(kept)} of {len(windows)} held-out windows are left out: a guard objects to their captions")
-    return kept, [verdict for verdicts in said.values() for verdict in verdicts]
-
-
-def _batches(config: QuickstartConfig, world: DiffusionWorld, windows: list[Window]) -> list[Batch]:
-    """Windows that share a prompt share a batch; no two windows share a seed."""
-    by_prompt: dict[str, list[int]] = {}
-    for i, window in enumerate(windows):
-        by_prompt.setdefault(window.record.caption if world.config.text_encoder != "none" else "", []).append(i)
-    batches, seed = [], config.seed
-    for prompt, rows in by_prompt.items():
-        for start in range(0, len(rows), BATCH):
-            batches.append(Batch(rows=rows[start : start + BATCH], request=world.resolve(prompt=prompt, seed=seed)))
-            seed += len(batches[-1].rows)
-    return batches
-
-
-def _sample(world: DiffusionWorld, batches: list[Batch], truth: np.ndarray, actions: np.ndarray | None) -> np.ndarray:
-    """The future of every window's prefix, uint8 [N, T, H, W, 3]."""
-    out = np.empty_like(truth)
-    with progress("generating", len(truth), "clips") as bar:
-        for batch in batches:
-            prefixes = [truth[row, : batch.request.num_prefix_frames] for row in batch.rows]
-            out[batch.rows] = world.sample(batch.request, prefixes, None if actions is None else actions[batch.rows])
-            bar.advance(len(batch.rows))
-    return out
-
-
-def _actions(windows: list[Window]) -> np.ndarray | None:
-    actions = [w.actions for w in windows if w.actions is not None]
-    return np.stack(actions) if len(actions) == len(windows) else None
-
-
-def _given(clips: np.ndarray, truth: np.ndarray, prefix: int) -> np.ndarray:
-    clips[:, :prefix] = truth[:, :prefix]
-    return clips
-
-
-def _training_windows(dataset: ClipDataset, run: DiffusionRun, window: WindowConfig, every: int = 2) -> np.ndarray:
-    """Every second training window, for the nearest-neighbour control."""
-    plain = window.replace(mirror_action=None)
-    return np.stack([w.frames for clip in iter_windows(dataset, run.parts.train, plain) for w in clip[::every]])
 
 
 def save_futures(futures: Futures, run: DiffusionRun, folder: Path) -> list[Path]:

@@ -15,7 +15,8 @@ from worldfoundry.evaluation.charts import Series
 from worldfoundry.evaluation.compare import ALL, Evaluation
 from worldfoundry.evaluation.present import clip_rows, curve_charts, difference_table, horizon_table, summary_table
 from worldfoundry.evaluation.report import LineChart, Section, Table, Text, write_report
-from worldfoundry.recipes.quickstart import CEILING, MODEL, NEAREST, SHUFFLED, ZERO, Futures, Road, action_response
+from worldfoundry.recipes.futures import CEILING, MODEL, NEAREST, SHUFFLED, ZERO, Futures
+from worldfoundry.recipes.quickstart import Road, action_response
 from worldfoundry.recipes.train_diffusion import DiffusionRun
 from worldfoundry.recipes.train_tokenizer import TokenizerRun
 

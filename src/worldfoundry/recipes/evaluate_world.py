@@ -1,0 +1,136 @@
+"""A world's futures of held-out clips, domain by domain, against the truth and the controls: results.json and a report."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from worldfoundry.core.devices import hardware, pick_device, pick_dtype
+from worldfoundry.core.errors import DataError, UsageError
+from worldfoundry.core.files import write_json
+from worldfoundry.core.progress import say
+from worldfoundry.data.clips import ClipDataset
+from worldfoundry.evaluation.catalogue import choose_metrics
+from worldfoundry.evaluation.compare import Evaluation, applicable_metrics, evaluate_predictions
+from worldfoundry.evaluation.present import clip_rows, curve_charts, difference_table, horizon_table, summary_table
+from worldfoundry.evaluation.report import Section, write_report
+from worldfoundry.inference.load import load
+from worldfoundry.inference.world import DiffusionWorld
+from worldfoundry.recipes.config import WindowConfig
+from worldfoundry.recipes.evaluate_world_config import EvaluateWorldConfig
+from worldfoundry.recipes.futures import CEILING, MODEL, SHUFFLED, ZERO, Futures, predict, training_stacks
+from worldfoundry.recipes.windows import Window, spread_windows
+
+SHOWN = {CEILING: "tokenizer only", MODEL: "model", SHUFFLED: "other actions", ZERO: "zero actions"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Domain:
+    """One domain's futures and scores, and the seconds that its futures took to make."""
+
+    name: str
+    futures: Futures
+    evaluation: Evaluation
+    left_out: tuple[str, ...]
+    seconds: float
+
+
+def evaluate_world(config: EvaluateWorldConfig) -> list[Domain]:
+    """Score every domain, then write OUT/results.json, OUT/report.html and OUT/config.yaml.
+
+    Raises UsageError for something that is not a diffusion world, DataError for clips that are too short or of one source.
+    """
+    dtype = None if config.dtype is None else pick_dtype(config.dtype)
+    world = load(config.world, dtype=dtype, device=pick_device(config.device))
+    if not isinstance(world, DiffusionWorld):
+        raise UsageError(f"{config.world!r} is not a world.", "Give the name of a shipped world or a world folder.")
+    if config.num_inference_steps is not None:
+        world.config = world.config.replace(num_inference_steps=config.num_inference_steps)
+    windows = {name: held_out(world, folder, config.max_clips) for name, folder in config.data.items()}  # all, before any work
+    domains = [_domain(config, world, name, clips) for name, clips in windows.items()]
+    write_json(config.out / "results.json", {"world": config.world, "domains": {d.name: _facts(d) for d in domains}})
+    config.save(config.out / "config.yaml")
+    title = f"Futures by {Path(config.world).name}"
+    write_report(config.out / "report.html", title, [s for d in domains for s in _sections(config, world, d)])
+    return domains
+
+
+def held_out(world: DiffusionWorld, folder: Path, count: int) -> list[Window]:
+    """Windows of the world's size spread over a clip dataset. Raises DataError where no clip is long enough."""
+    dataset, window = ClipDataset(folder), window_of(world)
+    long = [record for record in dataset.records if record.num_frames >= window.num_frames]
+    if not long:
+        raise DataError(f"None of the clips in {str(folder)!r} has {window.num_frames} frames.", "Curate longer videos.")
+    return spread_windows(dataset, long, window, count)
+
+
+def window_of(world: DiffusionWorld) -> WindowConfig:
+    """Windows as long and large as what the world makes."""
+    return WindowConfig(num_frames=world.config.num_frames, height=world.config.height, width=world.config.width)
+
+
+def _domain(config: EvaluateWorldConfig, world: DiffusionWorld, name: str, windows: list[Window]) -> Domain:
+    say(f"── {name}: {len(windows)} clips")
+    stacks = None
+    if config.training is not None:
+        known, window = ClipDataset(config.training), window_of(world)
+        records = [record for record in known.records if record.num_frames >= window.num_frames]
+        stacks = training_stacks(known, records, window, config.training_clips)
+    start = time.monotonic()
+    futures = predict(world, windows, seed=config.seed, training=stacks, check=False)
+    seconds = time.monotonic() - start
+    choice = choose_metrics(
+        config.metrics, applicable=applicable_metrics(futures.truth), clips=len(windows), fetch=config.fetch
+    )
+    found = evaluate_predictions(
+        futures.truth,
+        futures.candidates,
+        futures.prefix_frames,
+        fps=windows[0].record.fps,
+        horizons=config.horizons,
+        metrics=choice.metrics,
+        groups=futures.sources,
+        resamples=config.resamples,
+        seed=config.seed,
+        protocol={"clips": "held-out scenes", "steps": world.config.num_inference_steps, "seed": config.seed},
+    )
+    return Domain(name=name, futures=futures, evaluation=found, left_out=choice.left_out, seconds=seconds)
+
+
+def _facts(domain: Domain) -> dict[str, Any]:
+    facts = {"seconds": round(domain.seconds, 1), "hardware": hardware(), "left_out": list(domain.left_out)}
+    return {**domain.evaluation.to_dict(), **facts}
+
+
+def _sections(config: EvaluateWorldConfig, world: DiffusionWorld, domain: Domain) -> list[Section]:
+    futures, found = domain.futures, domain.evaluation
+    page: list[Section] = []
+    if config.show:
+        shown = {label: futures.candidates[name] for name, label in SHOWN.items() if name in futures.candidates}
+        spread = [round(i * (len(futures.windows) - 1) / max(config.show - 1, 1)) for i in range(config.show)]
+        picks = sorted(set(spread))
+        page.append(
+            clip_rows(
+                futures.truth[picks],
+                {label: clips[picks] for label, clips in shown.items()},
+                prefix_frames=futures.prefix_frames,
+                fps=found.setting["fps"],
+                names=[futures.windows[i].name[:20] for i in picks],
+                show=config.show,
+                title=f"{domain.name}: held-out clips",
+            )
+        )
+    page += [summary_table(found, strong=[MODEL]), difference_table(found, strong=[MODEL])]
+    page += [horizon_table(found, "psnr_moving", strong=[MODEL]), *curve_charts(found, ["psnr_moving"])]
+    return page
+
+
+def lines(domains: list[Domain]) -> list[str]:
+    """What a person at the terminal wants to know: per domain, moving pixels of the model and of every control."""
+    out = []
+    for domain in domains:
+        rows = [domain.evaluation.row("psnr_moving", name).result for name in domain.evaluation.candidates]
+        names = domain.evaluation.candidates
+        scores = ", ".join(f"{name} {row.value:.2f}" for name, row in zip(names, rows, strict=True))
+        out.append(f"{domain.name} ({rows[0].n} clips), dB on moving pixels: {scores}")
+    return out
