@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from worldfoundry.conditioning.upsampler_gguf import GGUF, read_gguf
-from worldfoundry.conditioning.upsampler_style import STEMS, as_sentence, talk
+from worldfoundry.conditioning.upsampler_style import STEMS, as_sentence, is_copied, talk
 from worldfoundry.core.checkpoint import fill, weightless
 from worldfoundry.core.errors import CheckpointError, DownloadError
 from worldfoundry.core.model_store import get_model
@@ -179,7 +179,7 @@ class SmolLM2:
         """The prompt as a sentence, and one sentence after each stem.
 
         Left alone, a model of this size soon talks of something else; so its own words only ever end a sentence that was
-        begun for it. Sentences that do not end, or speak to the reader, are left out.
+        begun for it. Sentences that do not end, speak to the reader or are an example's are left out.
         """
         generator = torch.Generator().manual_seed(seed)
         sentences = [as_sentence(prompt)]
@@ -194,7 +194,7 @@ class SmolLM2:
                     break
                 text = self.vocabulary.text(said).rstrip()
                 logits_V, cache = self.network(torch.tensor(said[-1:]), cache)
-            if text.endswith(".") and not _TO_THE_READER.search(text):
+            if text.endswith(".") and not _TO_THE_READER.search(text) and not is_copied(stem + text):
                 sentences.append(stem + text)
         return " ".join(sentences)
 

@@ -31,15 +31,15 @@ EXAMPLES = (
         "a ball rolls down a ramp",
         "A ball rolls down a ramp. The scene is set on a dark wooden table, where a plain board leans against two red bricks. In the "
         "background, there is a white wall, slightly out of focus. The light is soft and falls from the left, so that the ball has a "
-        "short shadow. The motion is slow at first and becomes faster towards the end of the board. The camera does not move and "
-        "looks at the table from the side.",
+        "short shadow. The motion is slow at first and becomes faster towards the end of the board. The camera does not move "
+        "and looks down a little.",
     ),
     (
         "a forklift drives through a warehouse",
         "A forklift drives through a warehouse. The scene is set in an aisle between tall blue shelves, on a smooth grey concrete "
         "floor. In the background, there are stacked wooden pallets and cardboard boxes. The light is even and comes from rows of "
-        "white lamps under the roof. The motion is steady, from left to right, without any jerk. The camera stands still at the "
-        "height of a person.",
+        "white lamps under the roof. The motion is steady and even. The camera stands still and looks at the scene from "
+        "the side.",
     ),
 )  # fmt: skip
 
@@ -93,15 +93,20 @@ def fault(text: str, prompt: str) -> str:
         return "it is a refusal"
     if len(text.split()) < len(prompt.split()) + 5:
         return "it says no more than the prompt"
-    if _share_a_run(text, SYSTEM, 7) or any(_share_a_run(text, long, 15) for _, long in EXAMPLES):
-        return "it repeats its instructions"
     sentences = [sentence.strip().lower() for sentence in _SENTENCES.findall(text)]
+    if _share_a_run(text, SYSTEM, 7) or any(is_copied(sentence) for sentence in sentences):
+        return "it repeats its instructions"
     if len(set(sentences)) < 0.7 * len(sentences):
         return "it repeats itself"
     wanted = {word[:4] for word in _words(prompt) if len(word) > 3}
     if wanted and len(wanted & {word[:4] for word in _words(text)}) < 0.5 * len(wanted):
         return "it is about something else"
     return ""
+
+
+def is_copied(sentence: str) -> bool:
+    """Whether a sentence is one of the examples', all but a few words."""
+    return any(_share_a_run(sentence, long, 12) for _, long in EXAMPLES)
 
 
 def _words(text: str) -> list[str]:
