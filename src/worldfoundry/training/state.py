@@ -8,6 +8,7 @@ A state folder is whole or absent, so kill -9 at any time leaves `last` at the n
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -126,7 +127,9 @@ def _load_shards(folder: Path, like: Like) -> dict[str, Tensor]:
         model = _match(like(name), stored.size)
         dtype = stored.properties.dtype
         found[name] = torch.empty(stored.size, dtype=dtype) if model is None else torch.empty_like(model, dtype=dtype)
-    dcp.load(found, storage_reader=reader, no_dist=not dist.is_initialized())
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")  # one process reads what several wrote: meant so
+        dcp.load(found, storage_reader=reader, no_dist=not dist.is_initialized())
     return found
 
 
