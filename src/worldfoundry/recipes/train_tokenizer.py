@@ -29,6 +29,7 @@ from worldfoundry.tokenizers.config import named_config
 from worldfoundry.tokenizers.even_start import even_start
 from worldfoundry.tokenizers.linear_start import can_start_linear, linear_start
 from worldfoundry.tokenizers.tokenizer import Tokenizer
+from worldfoundry.training.distributed import only_main_goes_on, process_group
 from worldfoundry.training.loop import TrainResult, claim, train
 from worldfoundry.training.method import BatchStream
 from worldfoundry.training.methods.tokenizer import TokenizerMethod, to_float
@@ -63,6 +64,7 @@ class PixelStream:
         self.sampler.load_state_dict(state)
 
 
+@process_group()
 def train_tokenizer(config: TrainTokenizerConfig) -> TokenizerRun:
     """Train (or resume, or find finished) and export OUT/tokenizer. Raises UsageError or DataError for unfit input."""
     dataset = ClipDataset(config.data)
@@ -86,6 +88,7 @@ def train_tokenizer(config: TrainTokenizerConfig) -> TokenizerRun:
         )  # fmt: skip
     finally:
         stream.close()
+    only_main_goes_on()
     result.ema.copy_to(tokenizer)
     return _export(config, dataset, parts, tokenizer, result)
 
