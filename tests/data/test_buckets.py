@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worldfoundry.data.buckets import ASPECTS, bucket_name, nearest_aspect
+from worldfoundry.data.buckets import ASPECTS, bucket_name, bucket_size, nearest_aspect
 
 SIDE = st.integers(min_value=1, max_value=8000)
 
@@ -37,3 +37,15 @@ def test_images_and_clips_never_share_a_bucket(width: int, height: int, frames: 
 def test_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one pixel"):
         bucket_name(0, 5, 3)
+
+
+@pytest.mark.parametrize("aspect", ASPECTS)
+def test_all_aspects_hold_about_as_many_pixels(aspect: str) -> None:
+    height, width = bucket_size(aspect, 704, 1280, 16)
+    assert height % 16 == width % 16 == 0
+    assert height * width == pytest.approx(704 * 1280, rel=0.03)
+    assert width / height == pytest.approx(ASPECTS[aspect], rel=0.03)
+
+
+def test_small_sizes_keep_at_least_one_patch() -> None:
+    assert bucket_size("16x9", 16, 16, 16) == (16, 16)

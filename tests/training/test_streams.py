@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from worldfoundry.core.errors import DataError
-from worldfoundry.training.streams import ImageTurns, TensorStream
+from worldfoundry.training.streams import ImageTurns, MixedStream, StagedStream, TensorStream
 
 
 def stream(seed=0, rows=10, batch=4):
@@ -70,3 +70,55 @@ def test_image_turns_go_on_where_they_were():
     second.load_state_dict(first.state_dict())
     drawn = start + [second.next_batch()["video"] for _ in range(3)]
     assert all(torch.equal(a, b) for a, b in zip(drawn, expected, strict=True))
+
+
+def mixture(seed=0):
+    streams = {"a": stream(rows=10), "b": TensorStream({"i": torch.arange(100, 110)}, batch_size=2, seed=1)}
+    return MixedStream(streams, {"a": 3.0, "b": 1.0}, seed)
+
+
+def test_a_mixture_draws_each_stream_by_its_weight_and_in_its_own_order():
+    mixed, alone = mixture(), stream(rows=10)
+    batches = [mixed.next_batch()["i"].tolist() for _ in range(400)]
+    of_a = [batch for batch in batches if batch[0] < 100]
+    assert 0.69 < len(of_a) / 400 < 0.81  # 0.75 and nearly three deviations of 400 draws either way
+    assert of_a == [alone.next_batch()["i"].tolist() for _ in of_a]
+
+
+def test_a_restored_mixture_continues_the_sequence():
+    whole = draw(mixture(), 12)
+    first, second = mixture(), mixture()
+    start = draw(first, 5)
+    second.load_state_dict(first.state_dict())
+    assert start + draw(second, 7) == whole
+    assert draw(mixture(seed=1), 12) != whole
+
+
+def test_a_mixture_of_nothing_is_refused():
+    with pytest.raises(DataError, match="needs streams and a weight of each"):
+        MixedStream({"a": stream()}, {"a": 0.0}, 0)
+
+
+def staged():
+    return StagedStream([stream(rows=10), TensorStream({"i": torch.arange(100, 110)}, batch_size=2, seed=0)], [0.25, 1.0])
+
+
+def run_staged(s, steps, total):
+    drawn = []
+    for step in steps:
+        s.begin_step(step / total)
+        drawn.append(s.next_batch()["i"].tolist())
+    return drawn
+
+
+def test_stages_follow_the_share_of_the_budget():
+    drawn = run_staged(staged(), range(8), 8)
+    assert [batch[0] >= 100 for batch in drawn] == [False] * 2 + [True] * 6
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_resuming_across_the_border_of_a_stage_is_like_never_stopping(cut):
+    whole, first, second = run_staged(staged(), range(8), 8), staged(), staged()
+    start = run_staged(first, range(cut), 8)
+    second.load_state_dict(first.state_dict())
+    assert start + run_staged(second, range(cut, 8), 8) == whole

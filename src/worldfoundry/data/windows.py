@@ -8,7 +8,7 @@ bucket's last batch is filled up with further windows of its clips.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,9 @@ from worldfoundry.data.resize import fit
 class WindowSampler:
     """An endless iterator of batches: `video` uint8 BTHWC, `fps` float32 [B], `caption`, `key`, `start`, `actions` [B, T, A].
 
-    Frames are scaled until they cover `size` = (height, width) and cropped at the centre. `actions` is present if the
-    clips of the batch have them. Clips shorter than `num_frames` are left out and counted in `skipped`; decoded clips
-    are kept in memory if all of them fit in `cache_mb`.
+    Frames come to `size` = (height, width) by `resize`: scaled until they cover it and cropped at the centre, unless told
+    otherwise. `actions` is present if the clips of the batch have them. Clips shorter than `num_frames` are left out and
+    counted in `skipped`; decoded clips are kept in memory if all of them fit in `cache_mb`.
     Raises DataError if no clip is long enough.
     """
 
@@ -39,8 +39,10 @@ class WindowSampler:
         batch_size: int,
         seed: int,
         cache_mb: float = 1024.0,
+        resize: Callable[[np.ndarray, int, int], np.ndarray] = fit,
     ) -> None:
         self.dataset, self.num_frames, self.size, self.batch_size, self.seed = dataset, num_frames, size, batch_size, seed
+        self.resize = resize
         self.records = [record for record in records if record.num_frames >= num_frames]
         self.skipped = len(records) - len(self.records)
         if not self.records:
@@ -118,9 +120,9 @@ class WindowSampler:
 
     def _frames(self, record: ClipRecord, start: int) -> np.ndarray:
         if self._cache is None:
-            return fit(self.dataset.video(record, start, self.num_frames), *self.size)
+            return self.resize(self.dataset.video(record, start, self.num_frames), *self.size)
         if record.key not in self._cache:
-            self._cache[record.key] = fit(self.dataset.video(record), *self.size)
+            self._cache[record.key] = self.resize(self.dataset.video(record), *self.size)
         return self._cache[record.key][start : start + self.num_frames]
 
     def _actions(self, record: ClipRecord, start: int) -> np.ndarray:

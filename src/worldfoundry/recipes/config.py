@@ -80,6 +80,21 @@ class TrainTokenizerConfig(Config):
     """auto, cpu, cuda, cuda:0 or mps."""
 
 
+class StageConfig(Config):
+    """A stage of a progressive training before the last one: what differs from the run's own window and batch size."""
+
+    share: float = Field(gt=0, lt=1)
+    """Share of the budget."""
+    num_frames: int | None = Field(default=None, ge=1)
+    """Frames of a window; None takes the last stage's, here and below."""
+    height: int | None = Field(default=None, ge=8)
+    """Height of a window."""
+    width: int | None = Field(default=None, ge=8)
+    """Width of a window."""
+    batch_size: int | None = Field(default=None, ge=1)
+    """Windows per step."""
+
+
 class TrainDiffusionConfig(Config):
     """Train a diffusion world model in the latent space of a tokenizer."""
 
@@ -109,6 +124,16 @@ class TrainDiffusionConfig(Config):
     """Windows per step."""
     window: WindowConfig = WindowConfig()
     """How windows are cut."""
+    stages: tuple[StageConfig, ...] = ()
+    """Smaller or shorter stages before the last one, which `window` and `batch_size` describe (in a YAML file)."""
+    aspects: tuple[Literal["1x1", "3x4", "4x3", "9x16", "16x9"], ...] = ()
+    """Shapes that clips are padded to, each to the nearest; sizes hold as many pixels as the window. None given: crop to it."""
+    image_share: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the batches that are images: clips of one frame, normalised by statistics of their own."""
+    image_batch_size: int | None = Field(default=None, ge=1)
+    """Images per step; None takes as many as make a video batch's tokens."""
+    latents: Literal["cache", "online"] = "cache"
+    """Encode every window once and keep the latents on disk and in memory, or encode each batch when it is needed."""
     scheduler: SchedulerConfig = SchedulerConfig(sigma_min=0.01, sigma_max=10.0, rho=5.0)
     """How the trained world samples."""
     num_inference_steps: int = Field(default=10, ge=1)
@@ -121,6 +146,12 @@ class TrainDiffusionConfig(Config):
     """The training loop."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:0 or mps."""
+
+    @model_validator(mode="after")
+    def _last_stage_has_a_share(self) -> "TrainDiffusionConfig":
+        if sum(stage.share for stage in self.stages) >= 1:
+            raise ValueError("the shares of stages must sum to less than 1: the rest of the budget is the last stage's")
+        return self
 
     @model_validator(mode="after")
     def _some_tokenizer(self) -> "TrainDiffusionConfig":

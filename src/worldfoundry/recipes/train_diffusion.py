@@ -3,6 +3,7 @@
 Axis legend: L context rows, D context width, A action numbers.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ import torch
 
 from worldfoundry.conditioning.t5 import T5TextEncoder
 from worldfoundry.conditioning.text import NullTextEncoder, TextEncoder, text_encoder
-from worldfoundry.core.config import stable_hash
 from worldfoundry.core.contracts import TokenizerSpec
 from worldfoundry.core.devices import pick_device
 from worldfoundry.core.errors import DataError, DownloadError, UsageError
@@ -29,12 +29,13 @@ from worldfoundry.inference.world_folder import save_world
 from worldfoundry.nn.rope import BASE_FPS
 from worldfoundry.recipes.base_world import Base, check_size, check_tokenizer, follow, read_base, start_from
 from worldfoundry.recipes.config import TrainDiffusionConfig
-from worldfoundry.recipes.latents import LatentSet, action_rms, encode_windows
+from worldfoundry.recipes.diffusion_data import DiffusionData, diffusion_data
+from worldfoundry.recipes.diffusion_plan import plan
 from worldfoundry.recipes.windows import Split, check_window, split
 from worldfoundry.tokenizers.tokenizer import Tokenizer
+from worldfoundry.training.distributed import main_first, only_main_goes_on, process_group
 from worldfoundry.training.loop import TrainResult, claim, train
 from worldfoundry.training.methods.diffusion import DiffusionMethod
-from worldfoundry.training.streams import TensorStream
 
 MINILM_WIDTH = 384
 
@@ -49,6 +50,7 @@ class DiffusionRun:
     facts: dict[str, Any]
 
 
+@process_group()
 def train_diffusion(config: TrainDiffusionConfig) -> DiffusionRun:
     """Encode, train (or resume, or find finished) and export OUT/world. Raises UsageError or DataError for unfit input."""
     dataset, device = ClipDataset(config.data), pick_device(config.device)
@@ -62,21 +64,24 @@ def train_diffusion(config: TrainDiffusionConfig) -> DiffusionRun:
     identity = _identity(config, dataset, tokenizer, base)
     claim(config.out, config.loop, identity)
     config.save(config.out / "config.yaml")
-    latents = encode_windows(
-        dataset, parts.train, config.window, tokenizer, config.out / "latents", stable_hash(identity["latents"])
-    )
-    encoder = pick_text_encoder(config, latents.captions, base)
-    rms = _action_rms(latents, base) if with_actions else None
-    dit = dit_config(config, tokenizer.spec, encoder.width, 0 if rms is None else len(rms), base)
+    patch = dit_config(config, tokenizer.spec, base=base).patch_spatial
+    stages = plan(config, dataset, parts, tokenizer.spec, patch, with_actions)
+    known = base.world.config.action_rms if base is not None else ()
+    with main_first():
+        data = diffusion_data(
+            config, dataset, stages, tokenizer, with_actions=with_actions, known_rms_A=torch.tensor(known) if known else None
+        )
+    encoder = pick_text_encoder(config, data.captions, base)
+    dit = dit_config(config, tokenizer.spec, encoder.width, 0 if data.rms_A is None else len(data.rms_A), base)
     network = _network(config, dit, base).to(device)
-    fps = _one_fps(parts)
-    method = DiffusionMethod(network, config.loss, encoder.encode(latents.captions), fps=fps)
-    stream = TensorStream(latents.rows(rms, tokenizer.spec.t), config.batch_size, config.loop.seed)
-    result = train(method, stream, config.loop, config.out, identity=identity, title="world model")
+    fps = _usual_fps(parts)
+    method = DiffusionMethod(network, config.loss, encoder.encode(data.captions), fps=fps)
+    result = train(method, data.stream, config.loop, config.out, identity=identity, title="world model")
+    only_main_goes_on()
     trained = DiT(dit).to(device)  # a network of its own: the one above may be compiled for one batch size
     result.ema.copy_to(trained)
-    world = _world(config, trained, tokenizer, encoder, rms, dataset, fps)
-    return _export(config, dataset, parts, world, result)
+    world = _world(config, trained, tokenizer, encoder, data.rms_A, dataset, fps)
+    return _export(config, dataset, parts, world, result, data)
 
 
 def _tokenizer(config: TrainDiffusionConfig, base: Base | None, device: torch.device) -> Tokenizer:
@@ -143,13 +148,6 @@ def _wants_actions(config: TrainDiffusionConfig, dataset: ClipDataset, base: Bas
     return wanted
 
 
-def _action_rms(latents: LatentSet, base: Base | None) -> torch.Tensor | None:
-    """The base's where it knows these actions already, else that of the training windows."""
-    if base is not None and base.world.config.action_rms:
-        return torch.tensor(base.world.config.action_rms)
-    return None if latents.actions_NFA is None else action_rms(latents.actions_NFA)
-
-
 def _most_given(config: TrainDiffusionConfig) -> int:
     """The most latent frames that training gives as a prefix."""
     return max(n for n, weight in enumerate(config.loss.prefix_weights) if weight > 0)
@@ -173,7 +171,11 @@ def _identity(config: TrainDiffusionConfig, dataset: ClipDataset, tokenizer: Tok
 
 
 def dit_config(
-    config: TrainDiffusionConfig, spec: TokenizerSpec, text_width: int, actions: int = 0, base: Base | None = None
+    config: TrainDiffusionConfig,
+    spec: TokenizerSpec,
+    text_width: int = MINILM_WIDTH,
+    actions: int = 0,
+    base: Base | None = None,
 ) -> DiTConfig:
     """The network's shape: a named size or the base's, for these latents, text rows and action numbers."""
     if base is not None:
@@ -199,13 +201,13 @@ def _network(config: TrainDiffusionConfig, dit: DiTConfig, base: Base | None) ->
     return network
 
 
-def _one_fps(parts: Split) -> float:
-    """What the model is told; images have no rate and count as 24, as RoPE takes them."""
-    rates = [round(record.fps, 3) or BASE_FPS for record in parts.train]
-    if len(set(rates)) == 1:
-        return rates[0]
-    say(f"clips have different frame rates ({', '.join(f'{r:g}' for r in sorted(set(rates)))}); the model is told their mean")
-    return sum(rates) / len(rates)
+def _usual_fps(parts: Split) -> float:
+    """The rate that most training clips have, which the world takes by default; images have none and count as 24, as in RoPE."""
+    rates = Counter(round(record.fps, 3) or BASE_FPS for record in parts.train)
+    if len(rates) > 1:
+        listed = ", ".join(f"{rate:g}" for rate in sorted(rates))
+        say(f"clips have different frame rates ({listed}); each is told to the model, and most have the one taken by default")
+    return max(rates, key=lambda rate: (rates[rate], -rate))
 
 
 def _world(
@@ -231,13 +233,15 @@ def _world(
 
 
 def _export(
-    config: TrainDiffusionConfig, dataset: ClipDataset, parts: Split, world: DiffusionWorld, result: TrainResult
-) -> DiffusionRun:
+    config: TrainDiffusionConfig, dataset: ClipDataset, parts: Split, world: DiffusionWorld, result: TrainResult,
+    data: DiffusionData,
+) -> DiffusionRun:  # fmt: skip
     facts = provenance(
         recipe="train diffusion", config=config.to_dict(), data=dataset.hash(), seed=config.loop.seed, steps=result.steps,
         hours=round(result.seconds / 3600, 4), precision=result.precision, final_loss=round(result.final_loss, 5),
         parameters=sum(p.numel() for p in world.network.parameters()),
         held_out_sources=sorted({record.source_id for record in parts.held_out}),
+        image_latents=None if data.images is None else {"mean": data.images.mean_C.tolist(), "std": data.images.std},
     )  # fmt: skip
     folder = save_world(config.out / "world", world, provenance=facts, card=_card(config, facts), overwrite=True)
     write_json(config.out / "metrics.json", {"final_loss": facts["final_loss"], "steps": result.steps})

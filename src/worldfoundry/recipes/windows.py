@@ -11,7 +11,7 @@ import numpy as np
 from worldfoundry.core.contracts import TokenizerSpec
 from worldfoundry.core.errors import ConfigError, DataError
 from worldfoundry.data.clips import ClipDataset, ClipRecord, split_records
-from worldfoundry.data.resize import fit
+from worldfoundry.data.resize import fit, pad_to
 from worldfoundry.recipes.config import WindowConfig
 
 
@@ -83,10 +83,15 @@ def check_window(config: WindowConfig, spec: TokenizerSpec) -> None:
             )
 
 
-def iter_windows(dataset: ClipDataset, records: list[ClipRecord], config: WindowConfig) -> Iterator[list[Window]]:
-    """The windows of one clip after another, `stride` frames apart, with mirrored copies where the config allows them."""
+def iter_windows(
+    dataset: ClipDataset, records: list[ClipRecord], config: WindowConfig, *, padded: bool = False
+) -> Iterator[list[Window]]:
+    """The windows of one clip after another, `stride` frames apart, with mirrored copies where the config allows them.
+
+    `padded` keeps the whole picture and pads it, instead of cropping at the centre.
+    """
     for record in records:
-        frames = fit(dataset.video(record), config.height, config.width)
+        frames = (pad_to if padded else fit)(dataset.video(record), config.height, config.width)
         actions = dataset.actions(record)
         starts = range(0, len(frames) - config.num_frames + 1, config.stride)
         windows = [cut(record, frames, actions, start, config.num_frames) for start in starts]

@@ -76,8 +76,9 @@ class Trainer:
         """One optimizer step; returns what is worth logging."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config.optim, self.step, self.progress())
-        if isinstance(self.method, StagedMethod):
-            self.method.begin_step(self.progress())
+        for part in (self.method, self.data):
+            if isinstance(part, StagedMethod):
+                part.begin_step(self.progress())
         self.ranks.seed_step(self.config.seed, self.step, None if isinstance(self.method, Shared) else self.generator)
         output = self._forward(self.data.next_batch(), self.precision)
         output.loss.backward()

@@ -4,13 +4,22 @@ Axis legend: B batch, T frames, H height, W width, C = 3 (RGB).
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from worldfoundry.core.errors import DataError
 from worldfoundry.training.method import BatchStream, Share
+
+
+class SharedStream(BatchStream, Protocol):
+    """A stream that draws this rank's rows by itself."""
+
+    @property
+    def share(self) -> Share: ...
+    @share.setter
+    def share(self, share: Share) -> None: ...
 
 
 class TensorStream:
@@ -83,11 +92,20 @@ class MixedStream:
     Which one gives batch n is a function of the seed and n.
     """
 
-    def __init__(self, streams: Mapping[str, BatchStream], weights: Mapping[str, float], seed: int) -> None:
+    def __init__(self, streams: Mapping[str, SharedStream], weights: Mapping[str, float], seed: int) -> None:
         if streams.keys() != weights.keys() or not streams or min(weights.values()) < 0 or sum(weights.values()) <= 0:
             raise DataError(f"A mixture needs streams and a weight of each, got {dict(weights)!r} for {sorted(streams)!r}.")
         self.streams, self.seed, self.drawn = dict(streams), seed, 0
         self.weights = torch.tensor([weights[name] for name in streams], dtype=torch.float64)
+
+    @property
+    def share(self) -> Share:
+        return next(iter(self.streams.values())).share
+
+    @share.setter
+    def share(self, share: Share) -> None:
+        for stream in self.streams.values():
+            stream.share = share
 
     def next_batch(self) -> Any:
         """The next batch of the stream whose turn it is."""
@@ -108,8 +126,17 @@ class MixedStream:
 class StagedStream:
     """One stream after another: stream i until the share `ends[i]` of the budget is spent (the last one's is 1)."""
 
-    def __init__(self, streams: Sequence[BatchStream], ends: Sequence[float]) -> None:
+    def __init__(self, streams: Sequence[SharedStream], ends: Sequence[float]) -> None:
         self.streams, self.ends, self.stage = list(streams), list(ends), 0
+
+    @property
+    def share(self) -> Share:
+        return self.streams[0].share
+
+    @share.setter
+    def share(self, share: Share) -> None:
+        for stream in self.streams:
+            stream.share = share
 
     def begin_step(self, progress: float) -> None:
         """Called by the loop before each batch."""

@@ -1,4 +1,4 @@
-"""Training of a diffusion world model on cached latents (arXiv 2501.03575, section 5.1): denoise what follows a prefix.
+"""Training of a diffusion world model on latents (arXiv 2501.03575, section 5.1): denoise what follows a prefix, or images.
 
 Axis legend: B batch, C latent channels, T H W latent frames/rows/columns, L context rows, D context width, K action features.
 """
@@ -19,7 +19,7 @@ class DiffusionMethod:
     """Minimise the denoising loss of the frames after a randomly long prefix."""
 
     def __init__(self, network: DiT, config: DiffusionLossConfig, contexts_NLD: Tensor, *, fps: float) -> None:
-        """`contexts` are the embeddings of the distinct captions; a batch names its rows by index. `fps` of the clips."""
+        """`contexts` are the embeddings of the distinct captions; a batch names its rows by index. `fps` where a batch has none."""
         self.module, self.config, self.contexts_NLD = network, config, contexts_NLD
         self.fps_B, self.prefix_weights = torch.tensor([fps]), torch.tensor(config.prefix_weights)
         self.denoiser = NetworkDenoiser(network, parametrization(config.parametrization, config.sigma_data))
@@ -27,21 +27,27 @@ class DiffusionMethod:
         self.share = Share()
 
     def training_step(self, batch: dict[str, Tensor], generator: torch.Generator) -> StepOutput:
-        """`latents` [B, C, T, H, W] normalised; `caption` [B] row numbers; optionally `actions` [B, T, K]."""
+        """`latents` [B, C, T, H, W] normalised; `caption` [B] row numbers; optionally `actions` [B, T, K], `fps` [B] and
+        `padding` [B, 1, H, W] (1 where clips are padded). With T = 1 it is a batch of images: nothing is given."""
         device = next(self.module.parameters()).device
         x0_BCTHW = batch["latents"].float() * self.config.sigma_data
-        everyones, mine = len(x0_BCTHW) * self.share.count, self.share.of
+        B, T = len(x0_BCTHW), x0_BCTHW.shape[2]
+        everyones, mine = B * self.share.count, self.share.of
         keep_B = mine(torch.rand(everyones, generator=generator)) >= self.config.text_dropout
         context_BLD = self.contexts_NLD[batch["caption"]] * keep_B.float()[:, None, None]
-        given_B = mine(torch.multinomial(self.prefix_weights, everyones, replacement=True, generator=generator))
+        drawn = torch.multinomial(self.prefix_weights, everyones, replacement=True, generator=generator)
+        given_B = mine(drawn).clamp(max=T - 1)
         condition = Condition(
             context_BLD=context_BLD,
-            fps_B=self.fps_B,
+            fps_B=batch.get("fps", self.fps_B),
+            padding_mask_B1HW=batch["padding"].float() if "padding" in batch else None,
             prefix_BCTHW=x0_BCTHW,
             num_prefix_B=given_B,
-            actions_BTA=batch.get("actions"),
+            actions_BTA=self._actions(batch, B, T),
         )
         sigma_B = mine(self.sigmas.sample(everyones, generator))
+        if self.config.adjust_video_noise:
+            sigma_B = sigma_B * T**0.5
         noise_BCTHW = mine(torch.randn((everyones, *x0_BCTHW.shape[1:]), generator=generator))
         loss = denoising_loss(
             self.denoiser,
@@ -53,6 +59,12 @@ class DiffusionMethod:
             uncertainty=self.config.uncertainty,
         )
         return StepOutput(loss=loss.loss, metrics={"error": float(loss.error_B.mean())})
+
+    def _actions(self, batch: dict[str, Tensor], B: int, T: int) -> Tensor | None:
+        """Those of the batch; zeros, as the first frame of any clip has, where a network that takes actions is shown images."""
+        if "actions" in batch or not self.module.config.action_dim:
+            return batch.get("actions")
+        return torch.zeros(B, T, self.module.config.action_dim)
 
     def _change_weight(self, x0_BCTHW: Tensor, given_B: Tensor) -> Tensor:
         """1 where nothing changed since the last given latent frame, up to 1 + change_weight where much did."""
