@@ -59,3 +59,14 @@ def test_to_casts_everything_but_the_frame_rate():
     half = ONE.to(dtype=torch.bfloat16)
     assert half.context_BLD.dtype == half.prefix_BCTHW.dtype == torch.bfloat16
     assert half.fps_B.dtype == torch.float32
+
+
+def test_both_ends_are_marked_and_filled():
+    prefix, suffix = torch.full((1, 2, 2, 1, 1), 3.0), torch.full((1, 2, 1, 1, 1), 7.0)
+    both = Condition(context_BLD=torch.zeros(1, 1, 4), prefix_BCTHW=prefix, suffix_BCTHW=suffix)
+    assert both.condition_mask(5).flatten().tolist() == [1, 1, 0, 0, 1]
+    assert both.given_latents(torch.zeros(1, 2, 5, 1, 1))[0, 0].flatten().tolist() == [3, 3, 0, 0, 7]
+    end = Condition(context_BLD=torch.zeros(1, 1, 4), suffix_BCTHW=suffix)
+    assert end.batched(3).condition_mask(2).flatten().tolist() == [0, 1] * 3
+    with pytest.raises(UsageError, match="The suffix has 1 latent frames, more than the 0"):
+        end.condition_mask(0)

@@ -42,3 +42,8 @@ def test_bad_options_are_refused_in_one_line(fields, message):
     with pytest.raises(ConfigError, match=message) as caught:
         SchedulerConfig.from_dict(fields, where="scheduler")
     assert "\n" not in str(caught.value)
+
+
+def test_ending_at_sigma_min_belongs_to_karras():
+    with pytest.raises(ConfigError, match="belongs to schedule 'karras'"):
+        SchedulerConfig.from_dict({"final_sigmas_type": "sigma_min", "schedule": "flow"})

@@ -7,42 +7,27 @@ import pytest
 import torch
 
 import worldfoundry as wf
-from worldfoundry.conditioning.text import NullTextEncoder
 from worldfoundry.core.contracts import Verdict
-from worldfoundry.core.errors import BlockedError, CheckpointError, ConfigError, GuardUnavailable, MediaError, UsageError
+from worldfoundry.core.errors import (
+    BlockedError,
+    CheckpointError,
+    ConfigError,
+    GuardUnavailable,
+    MediaError,
+    ResourceError,
+    UsageError,
+)
 from worldfoundry.core.video_io import read_metadata, read_video, write_video
-from worldfoundry.diffusion.config import DiTConfig
-from worldfoundry.diffusion.dit import DiT
 from worldfoundry.guardrails.runner import GuardPolicy, Guardrails
-from worldfoundry.inference.config import SchedulerConfig, WorldDefaults
+from worldfoundry.inference.config import SchedulerConfig
 from worldfoundry.inference.frames import conditioning_length, read_prefix
-from worldfoundry.inference.world import DiffusionWorld
 from worldfoundry.inference.world_folder import save_world
-from worldfoundry.tokenizers.build import build_tokenizer
-from worldfoundry.tokenizers.config import named_config
 
 ACTIONS = ("vx", "vy")
 
 
-def make_world(**changes):
-    torch.manual_seed(0)
-    tokenizer = build_tokenizer(named_config("debug").to_dict()).eval().requires_grad_(False)
-    dit = DiTConfig(
-        in_channels=4, out_channels=4, model_channels=32, num_blocks=1, num_heads=2, crossattn_emb_channels=16, adaln_lora_dim=4,
-        max_frames=8, max_h=16, max_w=16, condition_mask=True, action_dim=2 * 4 * 2, prefix_context=True,
-    )  # fmt: skip
-    network = DiT(dit).eval().requires_grad_(False)
-    for parameter in network.parameters():  # nothing stays at zero, so that every condition matters
-        parameter.copy_(torch.randn(parameter.shape) * 0.2)
-    defaults = WorldDefaults(
-        num_frames=9, height=32, width=32, fps=12, num_prefix_frames=5, num_inference_steps=2, guidance_scale=0.0,
-        context_rows=3, action_names=ACTIONS, action_rms=(1.0, 2.0),
-    ).replace(**changes)  # fmt: skip
-    return DiffusionWorld(network, tokenizer, SchedulerConfig(), defaults, encoder=NullTextEncoder(16, 3))
-
-
 @pytest.fixture(scope="module")
-def world():
+def world(make_world):
     return make_world()
 
 
@@ -108,7 +93,7 @@ def test_a_cropped_clip_is_the_longer_one_without_its_end(world):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_a_world_in_half_precision_generates_the_same_but_coarser(dtype):
+def test_a_world_in_half_precision_generates_the_same_but_coarser(make_world, dtype):
     half, whole = make_world(), make_world()
     half.network.to(dtype)
     half.tokenizer.to(dtype)
@@ -117,7 +102,7 @@ def test_a_world_in_half_precision_generates_the_same_but_coarser(dtype):
     assert np.abs(one.astype(int) - two.astype(int)).mean() < 3
 
 
-def test_everything_reaches_a_world_on_another_device():
+def test_everything_reaches_a_world_on_another_device(make_world):
     """The meta device stands for a GPU: mixing it with the CPU fails, and so does only at the end copying frames off it."""
     world = make_world()
     world.network.to("meta")
@@ -187,7 +172,7 @@ def test_callback_sees_every_step(world):
         ({"guidance_scale": -1.0}, ConfigError, "guidance_scale"),
         ({"num_inference_steps": 0}, ConfigError, "num_inference_steps"),
         ({"seed": 2**64}, ConfigError, "seed"),
-        ({"num_frames": 10**12}, UsageError, "covers 8 patch frames"),
+        ({"num_frames": 10**12}, ResourceError, r"5 frames of 16x16 would fit|frames of 32x32 would fit"),
         ({"height": 10**12}, UsageError, "patch rows"),
         ({"prompt": "a robot"}, UsageError, "without text"),
         ({"num_frames": 5, "input": frames(5)}, UsageError, "The prefix has 5 frames"),
@@ -234,14 +219,14 @@ class Says:
         (None, GuardUnavailable),
     ],
 )
-def test_guards_stand_before_and_after(answer, error):
+def test_guards_stand_before_and_after(make_world, answer, error):
     world = make_world()
     world.guardrails.video = (Says("video", answer),)
     with pytest.raises(error):
         world.generate()
 
 
-def test_guards_that_only_warn_are_on_record_with_their_reason(capsys):
+def test_guards_that_only_warn_are_on_record_with_their_reason(make_world, capsys):
     loose = make_world()
     loose.guardrails = Guardrails.from_policy(GuardPolicy(action="warn", reason="a test"))
     loose.guardrails.video = (Says("video", Verdict(status="unsafe", guard="says", reason="no")),)

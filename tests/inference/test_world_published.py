@@ -51,7 +51,7 @@ def make_folder(folder, dit=DIT, pipeline="CosmosVideoToWorldPipeline", schedule
 def test_published_defaults(tmp_path):
     world = wf.load(make_folder(tmp_path))
     assert world.resolve(prompt="a robot").to_dict() | {"prompt": ""} == {
-        "prompt": "", "negative_prompt": NEGATIVE_PROMPT, "num_frames": 121, "height": 704, "width": 1280, "fps": 24.0,
+        "prompt": "", "later_prompts": [], "negative_prompt": NEGATIVE_PROMPT, "num_frames": 121, "height": 704, "width": 1280, "fps": 24.0,
         "num_inference_steps": 35, "guidance_scale": 7.0, "seed": 0, "num_prefix_frames": 9, "keep_input": True,
     }  # fmt: skip
     assert world.encoder.max_length == 512

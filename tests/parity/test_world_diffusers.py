@@ -100,12 +100,19 @@ def image_pipeline():
 
 @pytest.fixture
 def shims(monkeypatch):
-    """The one torchvision function that diffusers' padding mask needs, and no noise on the given frames (ours has none)."""
+    """The one torchvision function that diffusers' padding mask needs."""
     resize = SimpleNamespace(resize=lambda x, size, interpolation: F.interpolate(x, size=size, mode=interpolation))
     shim = SimpleNamespace(functional=resize, InterpolationMode=SimpleNamespace(NEAREST="nearest"))
     monkeypatch.setattr(sys.modules[diffusers.CosmosTransformer3DModel.__module__], "transforms", shim, raising=False)
+
+
+@pytest.fixture
+def noise_on_given_frames(monkeypatch):
+    """Their draws at every step, for the prompt and then for the negative one, from the generator that ours draws from."""
+    generator = torch.Generator().manual_seed(8)
+    initial_noise((4, 3, 4, 6), 80.0, generator)
     module = sys.modules[diffusers.CosmosVideoToWorldPipeline.__module__]
-    monkeypatch.setattr(module, "randn_tensor", lambda shape, **_: torch.zeros(shape))
+    monkeypatch.setattr(module, "randn_tensor", lambda shape, **_: torch.randn(shape[1:], generator=generator)[None])
 
 
 def their_video(pipe, seed, frames=3, sigma_data=0.5, **ask):
@@ -147,11 +154,13 @@ def test_text_to_world_equals_diffusers(shims, tmp_path, last):
 
 
 @pytest.mark.parametrize("given", [1, 5])
-def test_video_to_world_equals_diffusers(shims, tmp_path, frames, given):
+def test_video_to_world_equals_diffusers(shims, noise_on_given_frames, tmp_path, frames, given):
     pipe = pipeline(True, final_sigmas_type="sigma_min")
     pipe.save_pretrained(tmp_path)
     world = wf.load(tmp_path)
     world.guardrails = Guardrails.from_policy(GuardPolicy(action="off", reason="random weights flash"))
+    assert world.scheduler.augment_noise
+    assert world.scheduler.augment_sigma == 0.001
     theirs = their_video(pipe, seed=8, video=[Image.fromarray(frame) for frame in frames[:given]], **ASK)
     request = world.resolve(prompt=PROMPT, negative_prompt=NEGATIVE, seed=8, **ASK)
     ours = our_video(world, request, read_prefix(frames[:given], 9, 32, 48))

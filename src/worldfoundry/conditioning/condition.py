@@ -29,26 +29,45 @@ class Condition:
     """Clean latents of the given frames in the model's scale (standard deviation sigma_data): the first frames, or all."""
     num_prefix_B: Tensor | None = None
     """How many latent frames of the prefix are given, per sample; None = all that `prefix_BCTHW` holds."""
+    suffix_BCTHW: Tensor | None = None
+    """The same for the last frames, all of them given: with a prefix the frames between are interpolated."""
     augment_sigma: float = 0.001
     """Noise level put on the given frames before the network sees them (it then trusts them a little less)."""
     augment_noise_BCTHW: Tensor | None = None
-    """The unit noise for that, of the prefix's shape, the same at every step; None = none is added."""
+    """The unit noise for that, of the clip's shape or the prefix's; None = none is added."""
     actions_BTA: Tensor | None = None
     """Action features per latent frame (`conditioning.action.group_actions`)."""
 
     def condition_mask(self, frames: int) -> Tensor | None:
-        """[B, 1, frames, 1, 1], 1 on given frames; None where no prefix is given. Raises UsageError if it does not fit."""
-        if self.prefix_BCTHW is None:
+        """[B, 1, frames, 1, 1], 1 on given frames; None where none are given. Raises UsageError if they do not fit."""
+        prefix, suffix = self.prefix_BCTHW, self.suffix_BCTHW
+        given = prefix if prefix is not None else suffix
+        if given is None:
             return None
-        held = self.prefix_BCTHW.shape[2]
-        if held > frames:
-            raise UsageError(f"The prefix has {held} latent frames, more than the {frames!r} that are generated.")
+        held, ending = (0 if part is None else part.shape[2] for part in (prefix, suffix))
+        if max(held, ending) > frames:
+            what = "prefix" if held > frames else "suffix"
+            raise UsageError(
+                f"The {what} has {max(held, ending)} latent frames, more than the {frames!r} that are generated.",
+                "Generate more frames, or give fewer.",
+            )
         given_B = self.num_prefix_B
         if given_B is None:
-            given_B = torch.full((len(self.prefix_BCTHW),), held, device=self.prefix_BCTHW.device)
-        index_T = torch.arange(frames, device=self.prefix_BCTHW.device)
-        mask_BT = index_T[None] < given_B.clamp(max=held)[:, None]
-        return mask_BT.to(self.prefix_BCTHW.dtype)[:, None, :, None, None]
+            given_B = torch.full((len(given),), held, device=given.device)
+        index_T = torch.arange(frames, device=given.device)
+        mask_BT = (index_T[None] < given_B.clamp(max=held)[:, None]) | (index_T[None] >= frames - ending)
+        return mask_BT.to(given.dtype)[:, None, :, None, None]
+
+    def given_latents(self, like_BCTHW: Tensor) -> Tensor | None:
+        """Prefix and suffix where they belong in a clip of `like`'s length and dtype, zeros between; None where none are given."""
+        prefix, suffix = self.prefix_BCTHW, self.suffix_BCTHW
+        if prefix is None and suffix is None:
+            return None
+        filled = torch.zeros_like(like_BCTHW) if prefix is None else fill_frames(prefix, like_BCTHW)
+        if suffix is not None:
+            before = like_BCTHW.shape[2] - suffix.shape[2]
+            filled = torch.cat([filled[:, :, :before], suffix.to(like_BCTHW).expand_as(filled[:, :, before:])], dim=2)
+        return filled
 
     def batched(self, n: int) -> Condition:
         """The same with n rows. Raises UsageError where a tensor has neither one row nor n."""
@@ -95,6 +114,12 @@ def join(conditions: Sequence[Condition]) -> Condition:
         else:
             joined[field.name] = values[0]
     return Condition(**joined)
+
+
+def fill_frames(frames_BCPHW: Tensor, like_BCTHW: Tensor) -> Tensor:
+    """The first P frames, zeros after, in the dtype of `like`."""
+    missing = like_BCTHW.shape[2] - frames_BCPHW.shape[2]
+    return torch.nn.functional.pad(frames_BCPHW.to(like_BCTHW), (0, 0, 0, 0, 0, missing))
 
 
 def _rows(name: str, tensor: Tensor, n: int) -> Tensor:

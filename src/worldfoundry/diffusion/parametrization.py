@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from worldfoundry.conditioning.condition import Condition
+from worldfoundry.conditioning.condition import Condition, fill_frames
 from worldfoundry.core.errors import ConfigError, did_you_mean
 from worldfoundry.diffusion.schedule import time_of_sigma
 
@@ -104,7 +104,7 @@ def parametrization(name: str, sigma_data: float) -> Parametrization:
 class NetworkDenoiser:
     """A DiT-like network as a `core.contracts.Denoiser`, with given frames kept by replacement.
 
-    Given frames of x are replaced by the prefix with a little noise (`Condition.augment_sigma`, never more than sigma
+    Given frames of x (prefix, suffix) are replaced by their latents with a little noise (`Condition.augment_sigma`, never more than sigma
     itself), scaled as the network expects at that little noise; the network is told which they are by its mask channel.
     `prefix_rule` says what comes out there:
     `x0`: the prefix itself, at every step;
@@ -132,10 +132,10 @@ class NetworkDenoiser:
         x_in_BCTHW = self.with_prefix(x_BCTHW, sigma_B, condition)
         x0_BCTHW = self.parametrization.denoise(self._network(x_in_BCTHW, sigma_B, condition), x_in_BCTHW, sigma_B)
         replaced = self._replaced(x_BCTHW, sigma_B, condition)
-        if replaced is None or condition.prefix_BCTHW is None:
+        given_BCTHW = condition.given_latents(x_BCTHW)
+        if replaced is None or given_BCTHW is None:
             return x0_BCTHW
-        prefix_BCTHW = _fill_frames(condition.prefix_BCTHW, x_BCTHW)
-        return torch.where(replaced, self._prefix_out(prefix_BCTHW, x_in_BCTHW, sigma_B), x0_BCTHW)
+        return torch.where(replaced, self._prefix_out(given_BCTHW, x_in_BCTHW, sigma_B), x0_BCTHW)
 
     def with_prefix(self, x_BCTHW: Tensor, sigma_B: Tensor, condition: Condition) -> Tensor:
         """x as the network sees it before c_in: given frames replaced by (prefix + s·noise)·c_in(s)/c_in(sigma).
@@ -143,15 +143,15 @@ class NetworkDenoiser:
         s = min(augment_sigma, sigma); after c_in(sigma) those frames look like noise level s.
         """
         replaced = self._replaced(x_BCTHW, sigma_B, condition)
-        if replaced is None or condition.prefix_BCTHW is None:
+        given_BCTHW = condition.given_latents(x_BCTHW)
+        if replaced is None or given_BCTHW is None:
             return x_BCTHW
-        prefix_BCTHW = _fill_frames(condition.prefix_BCTHW, x_BCTHW)
         level_B = sigma_B.clamp(max=condition.augment_sigma)
         if condition.augment_noise_BCTHW is not None:
-            noise_BCTHW = _fill_frames(condition.augment_noise_BCTHW, x_BCTHW)
-            prefix_BCTHW = prefix_BCTHW + per_sample(level_B, x_BCTHW) * noise_BCTHW
+            noise_BCTHW = fill_frames(condition.augment_noise_BCTHW, x_BCTHW)
+            given_BCTHW = given_BCTHW + per_sample(level_B, x_BCTHW) * noise_BCTHW
         scale_B = self.parametrization.c_in(level_B) / self.parametrization.c_in(sigma_B)
-        return torch.where(replaced, prefix_BCTHW * per_sample(scale_B, x_BCTHW), x_BCTHW)
+        return torch.where(replaced, given_BCTHW * per_sample(scale_B, x_BCTHW), x_BCTHW)
 
     def _replaced(self, x_BCTHW: Tensor, sigma_B: Tensor, condition: Condition) -> Tensor | None:
         """Where x is replaced, [B or 1, 1, T, 1, 1] of bool; None where nothing is given."""
@@ -184,9 +184,3 @@ class NetworkDenoiser:
 def per_sample(value_B: Tensor, like: Tensor) -> Tensor:
     """[B] → [B, 1, …] in the dtype of `like`, for broadcasting over its other axes."""
     return value_B.to(like.device, like.dtype).view(-1, *[1] * (like.ndim - 1))
-
-
-def _fill_frames(frames_BCPHW: Tensor, like_BCTHW: Tensor) -> Tensor:
-    """The first P frames, zeros after, in the dtype of `like`."""
-    missing = like_BCTHW.shape[2] - frames_BCPHW.shape[2]
-    return nn.functional.pad(frames_BCPHW.to(like_BCTHW), (0, 0, 0, 0, 0, missing))

@@ -1,6 +1,6 @@
 """The options of a world: how it samples, and what it was trained on."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -26,6 +26,12 @@ class SchedulerConfig(Config):
     """Time shift (flow only): above 1 spends more steps on strong noise."""
     sampler: Literal["euler", "heun", "dpmpp_2m", "res_2m"] = "euler"
     """Solver of the probability-flow equation; `heun` asks the network twice per step."""
+    final_sigmas_type: Literal["zero", "sigma_min"] = "zero"
+    """Where sampling ends: on the clean estimate, or (published worlds, Karras only) on the noise level `sigma_min`."""
+    augment_sigma: float = Field(default=0.001, ge=0)
+    """Noise level that the network is told given frames have."""
+    augment_noise: bool = False
+    """Whether given frames really carry it, drawn anew at every step (published worlds do)."""
     guidance_interval: tuple[float, float] | None = None
     """Guide only where low < sigma <= high; none = everywhere."""
 
@@ -42,6 +48,12 @@ class SchedulerConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _end_is_known(self) -> "SchedulerConfig":
+        if self.final_sigmas_type == "sigma_min" and self.schedule != "karras":
+            raise ValueError(f"final_sigmas_type 'sigma_min' belongs to schedule 'karras', not to {self.schedule!r}")
+        return self
+
+    @model_validator(mode="after")
     def _interval_holds_something(self) -> "SchedulerConfig":
         low, high = self.guidance_interval or (0.0, 1.0)
         if not 0 <= low < high:
@@ -54,6 +66,10 @@ class WorldDefaults(Config):
 
     num_frames: int = Field(default=121, ge=1)
     """Frames of a generated video, prefix included."""
+    trained_frames: int | None = Field(default=None, ge=1)
+    """Frames that the network was trained on; longer videos are made window by window. None = `num_frames`."""
+    extension: Literal["frames", "latents"] = "frames"
+    """What a window of a long video is given of the one before: its last frames, encoded anew, or its last latents."""
     height: int = Field(default=704, ge=1)
     """Height in pixels."""
     width: int = Field(default=1280, ge=1)
@@ -68,8 +84,6 @@ class WorldDefaults(Config):
     """g of cond + g · (cond − uncond)."""
     negative_prompt: str = ""
     """What guidance moves away from."""
-    final_sigmas_type: Literal["zero", "sigma_min"] = "zero"
-    """Where sampling ends: on the clean estimate, or (published worlds) on the noise level `sigma_min`."""
     text_encoder: Literal["minilm", "t5", "none"] = "none"
     """Encoder of prompts; `none` for a world trained without text."""
     context_rows: int = Field(default=512, ge=1)
@@ -85,6 +99,8 @@ class Request(Config):
 
     prompt: str = Field(default="", max_length=10_000)
     """What should be seen."""
+    later_prompts: tuple[Annotated[str, Field(max_length=10_000)], ...] = ()
+    """What should be seen afterwards: the video is shared out evenly among `prompt` and these, window by window."""
     negative_prompt: str = Field(default="", max_length=10_000)
     """What should not be seen (with guidance only)."""
     num_frames: int = Field(ge=1)
@@ -104,4 +120,4 @@ class Request(Config):
     num_prefix_frames: int = Field(ge=0)
     """Most frames of an input that condition."""
     keep_input: bool = True
-    """Whether the output begins with the input's own pixels."""
+    """Whether the output begins and ends with the given frames' own pixels."""

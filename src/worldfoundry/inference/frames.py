@@ -1,4 +1,4 @@
-"""From a user's image or video of any size to the prefix that a world conditions on.
+"""From a user's image or video of any size to the frames that a world conditions on.
 
 Axis legend: T frames, H height, W width, C = 3 (RGB).
 """
@@ -17,13 +17,21 @@ def read_prefix(source: str | Path | np.ndarray, num_frames: int, height: int, w
 
     Raises MediaError for an unreadable file, UsageError for an array that is not uint8 frames.
     """
-    frames = _as_frames(source) if isinstance(source, np.ndarray) else read_media(Path(source)).frames
-    return fit(frames[-num_frames:], height, width)
+    return fit(_frames(source)[-num_frames:], height, width)
+
+
+def read_suffix(source: str | Path | np.ndarray, num_frames: int, height: int, width: int) -> np.ndarray:
+    """The same of the first `num_frames` frames: what a video arrives at."""
+    return fit(_frames(source)[:num_frames], height, width)
 
 
 def conditioning_length(num_frames: int, temporal_compression: int) -> int:
     """Of n prefix frames the last 1 + tc·⌊(n − 1)/tc⌋ condition."""
     return 1 + (num_frames - 1) // temporal_compression * temporal_compression
+
+
+def _frames(source: str | Path | np.ndarray) -> np.ndarray:
+    return _as_frames(source) if isinstance(source, np.ndarray) else read_media(Path(source)).frames
 
 
 def _as_frames(array: np.ndarray) -> np.ndarray:

@@ -27,7 +27,9 @@ SCHEDULERS: dict[str, dict[str, Any]] = {
 }
 ASSUMED: dict[str, Any] = {"use_karras_sigmas": False, "use_dynamic_shifting": False}  # where a file leaves it out
 # Predict2's pipelines put these levels in the place of what their scheduler's file says.
-FLOW = SchedulerConfig(parametrization="rectified_flow", sigma_min=0.002, sigma_max=80.0, sigma_data=1.0)
+FLOW = SchedulerConfig(
+    parametrization="rectified_flow", sigma_min=0.002, sigma_max=80.0, sigma_data=1.0, final_sigmas_type="sigma_min"
+)
 NEGATIVE_PROMPT = (
     "A low-quality video: blurry, noisy, jerky and flickering, badly lit, with blocky compression, distorted shapes, "
     "unnatural colors and a scene in which nothing moves."
@@ -35,8 +37,8 @@ NEGATIVE_PROMPT = (
 """What guidance moves away from where the request is silent; in our words, to the effect of the published default."""
 
 
-def read_scheduler(file: Path) -> tuple[SchedulerConfig, str]:
-    """Noise levels of a `scheduler_config.json`, and its `final_sigmas_type`. Raises CheckpointError for another sampler."""
+def read_scheduler(file: Path) -> SchedulerConfig:
+    """How a `scheduler_config.json` samples. Raises CheckpointError for another sampler."""
     fields = read_fields(file)
     name = str(fields.get("_class_name"))
     if name not in SCHEDULERS:
@@ -46,15 +48,16 @@ def read_scheduler(file: Path) -> tuple[SchedulerConfig, str]:
         if found != wanted:
             raise _not_sampled(file, option, found, repr(wanted))
     if name == "FlowMatchEulerDiscreteScheduler":
-        return FLOW, "sigma_min"
-    levels = {option: fields[option] for option in ("sigma_min", "sigma_max", "sigma_data", "rho") if option in fields}
-    return SchedulerConfig.from_dict(levels, where=str(file)), fields.get("final_sigmas_type", "zero")
+        return FLOW
+    told = ("sigma_min", "sigma_max", "sigma_data", "rho", "final_sigmas_type")
+    options = {option: fields[option] for option in told if option in fields}
+    return SchedulerConfig.from_dict({"augment_noise": True, **options}, where=str(file))
 
 
 def read_published(folder: Path, index: Mapping[str, Any]) -> tuple[SchedulerConfig, WorldDefaults]:
     """From a folder with all `PARTS` whose `model_index.json` is `index`. Raises CheckpointError or ConfigError."""
-    scheduler, last = read_scheduler(folder / "scheduler" / "scheduler_config.json")
-    defaults = {"negative_prompt": NEGATIVE_PROMPT, "final_sigmas_type": last, "text_encoder": "t5"}
+    scheduler = read_scheduler(folder / "scheduler" / "scheduler_config.json")
+    defaults = {"negative_prompt": NEGATIVE_PROMPT, "text_encoder": "t5"}
     defaults |= PIPELINES[str(index["_class_name"])]
     return scheduler, WorldDefaults.from_dict(defaults, where=str(folder))
 

@@ -108,7 +108,10 @@ def _read_ours(folder: Path, index: Mapping[str, Any]) -> tuple[SchedulerConfig,
     fields = read_fields(folder / "scheduler" / "scheduler_config.json")
     fields.pop("format", None)
     scheduler = SchedulerConfig.from_dict(fields, where=str(folder / "scheduler"))
-    return scheduler, WorldDefaults.from_dict(index.get("defaults", ""), where=str(folder / "model_index.json"))
+    defaults = index.get("defaults", "")
+    if isinstance(defaults, dict):
+        defaults.pop("final_sigmas_type", None)  # where the first worlds held it; theirs was always "zero"
+    return scheduler, WorldDefaults.from_dict(defaults, where=str(folder / "model_index.json"))
 
 
 def _t5(folder: Path, defaults: WorldDefaults, dtype: torch.dtype | None, device: torch.device | None) -> T5TextEncoder:

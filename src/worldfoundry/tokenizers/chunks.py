@@ -23,12 +23,16 @@ ACTIVATION_BYTES = 512 << 20  # aimed at; a chunk is never less than one latent 
 LIVE_TENSORS = 6  # of the widest layer's size, at the same time
 
 
-def latent_frames_per_chunk(config: TokenizerConfig, batch: int, height: int, width: int, dtype: torch.dtype) -> int:
-    """How many latent frames of so large a picture (in pixels) fit the activation budget, at least 1."""
+def latent_frame_bytes(config: TokenizerConfig, batch: int, height: int, width: int, dtype: torch.dtype) -> int:
+    """Activations of one latent frame of so large a picture (in pixels): the least that a pass can hold."""
     widest = max(level.in_channels for level in config.decoder_levels())
     positions = config.temporal_compression * height * width // config.patch_size ** (3 if config.modality == "video" else 2)
-    frame_bytes = batch * positions * widest * dtype.itemsize * LIVE_TENSORS
-    return max(1, ACTIVATION_BYTES // max(frame_bytes, 1))
+    return batch * positions * widest * dtype.itemsize * LIVE_TENSORS
+
+
+def latent_frames_per_chunk(config: TokenizerConfig, batch: int, height: int, width: int, dtype: torch.dtype) -> int:
+    """How many latent frames of so large a picture (in pixels) fit the activation budget, at least 1."""
+    return max(1, ACTIVATION_BYTES // max(latent_frame_bytes(config, batch, height, width, dtype), 1))
 
 
 def frame_chunks(config: TokenizerConfig, x_BCTHW: Tensor, dtype: torch.dtype) -> Sequence[Tensor]:

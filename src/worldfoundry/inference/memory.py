@@ -1,0 +1,105 @@
+"""How much memory a request takes, by formula, how much there is, and what would fit where it does not.
+
+Axis legend: B batch, T latent frames, H W latent rows and columns, D width.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from worldfoundry.core.contracts import VideoTokenizer
+from worldfoundry.core.errors import ResourceError
+from worldfoundry.diffusion.config import DiTConfig
+from worldfoundry.inference.config import Request
+from worldfoundry.tokenizers.chunks import latent_frame_bytes
+from worldfoundry.tokenizers.tokenizer import Tokenizer
+
+GIB = 2**30
+
+
+def free_bytes(device: torch.device) -> int:
+    """What can still be allocated: on CUDA with what torch holds in reserve, on a CPU within the container's limit."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
+    return 2**62 if device.type == "meta" else min(_available(), _container())
+
+
+def module_bytes(module: nn.Module) -> int:
+    """Weights and buffers."""
+    return sum(t.numel() * t.element_size() for part in (module.parameters(), module.buffers()) for t in part)
+
+
+def denoise_bytes(config: DiTConfig, batch: int, latent_THW: tuple[int, int, int], dtype: torch.dtype) -> int:
+    """The most that one evaluation holds besides the weights: the widest moment of a block, and the latents in float32.
+
+    Per token: the stream and its modulated copy (2·D), then either q, k, v, rotated q and k, the result (6·D), or the MLP's
+    hidden layer before and after its activation (2·ratio·D). Attention is fused, so scores are not held.
+    """
+    T, H, W = latent_THW
+    tokens = batch * (T // config.patch_temporal) * (H // config.patch_spatial) * (W // config.patch_spatial)
+    widest = 2 + max(6.0, 2 * config.mlp_ratio)
+    latents = 8 * batch * config.in_channels * T * H * W * 4
+    return int(tokens * config.model_channels * widest * dtype.itemsize) + latents
+
+
+def decode_bytes(tokenizer: VideoTokenizer, height: int, width: int, batch: int = 1) -> int:
+    """The most that decoding holds at a time: a latent frame (long clips come in chunks). 0 for a tokenizer not ours."""
+    if not isinstance(tokenizer, Tokenizer):
+        return 0
+    return latent_frame_bytes(tokenizer.config, batch, height, width, tokenizer.dtype)
+
+
+def video_bytes(request: Request, batch: int = 1) -> int:
+    """The frames that go out, as bytes and once more while they are put together."""
+    return 2 * batch * request.num_frames * request.height * request.width * 3
+
+
+def what_fits(request: Request, fits: Callable[[Request], bool]) -> str:
+    """A hint: the largest smaller picture at the same length, else fewer frames as well."""
+    for frames in (request.num_frames, (request.num_frames + 1) // 2, 17, 9, 1):
+        for scale in (1.0, 0.75, 0.5, 0.375, 0.25, 0.125):
+            height, width = (max(16, int(side * scale) // 16 * 16) for side in (request.height, request.width))
+            if frames <= request.num_frames and fits(request.replace(num_frames=frames, height=height, width=width)):
+                return f"{frames} frames of {width}x{height} would fit."
+    return "Not even a small request would fit: use a smaller world, --weights int8, or a machine with more memory."
+
+
+@contextmanager
+def memory_errors_explained(explain: Callable[[], ResourceError]) -> Iterator[None]:
+    """Turns torch's and Python's ways of running out of memory into one ResourceError."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise explain() from error
+    except RuntimeError as error:
+        if "DefaultCPUAllocator: can't allocate memory" not in str(error):
+            raise
+        raise explain() from error
+
+
+def _available() -> int:
+    """What Linux says can be had without swapping; all of the memory elsewhere."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _container() -> int:
+    """What the control group still allows; no limit where there is none."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit = (group / "memory.max").read_text(encoding="ascii").strip()
+        used = int((group / "memory.current").read_text(encoding="ascii"))
+        parts = dict(line.split() for line in (group / "memory.stat").read_text(encoding="ascii").splitlines())
+        return int(limit) - used + int(parts.get("inactive_file", 0))  # files read before are let go of when memory is short
+    except (OSError, ValueError):  # no such group, or "max"
+        return 2**62

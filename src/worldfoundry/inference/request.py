@@ -1,0 +1,91 @@
+"""What is asked of a world: defaults filled in, and what cannot be met refused before anything is computed.
+
+Axis legend: T frames, A numbers of an action.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from worldfoundry.core.errors import UsageError
+from worldfoundry.diffusion.config import DiTConfig
+from worldfoundry.inference.config import Request, SchedulerConfig, WorldDefaults
+from worldfoundry.inference.frames import conditioning_length
+
+
+def complete_request(defaults: WorldDefaults, asked: dict[str, Any]) -> Request:
+    """What was not asked (None) is the world's default. Several prompts follow one another. Raises ConfigError."""
+    given = {name: value for name, value in asked.items() if value is not None}
+    if not isinstance(given.get("prompt", ""), str):
+        prompts = list(given.pop("prompt"))
+        given |= {"prompt": prompts[0] if prompts else "", "later_prompts": prompts[1:]}
+    filled = {name: value for name, value in defaults.to_dict().items() if name in Request.model_fields}
+    return Request.from_dict({**filled, **given}, where="request")
+
+
+def prompts_of(request: Request) -> tuple[str, ...]:
+    """The prompts in their order; one empty one where there is none."""
+    return (request.prompt, *request.later_prompts)
+
+
+def check_request(request: Request, defaults: WorldDefaults, scheduler: SchedulerConfig) -> None:
+    """Raises UsageError for text that the world cannot follow, and for too few steps."""
+    if any((*prompts_of(request), request.negative_prompt)) and defaults.text_encoder == "none":
+        raise UsageError("This world was trained without text, so it cannot follow a prompt.", "Leave the prompt out.")
+    if request.num_inference_steps < 2 and scheduler.final_sigmas_type == "sigma_min":
+        raise UsageError(
+            f"This world needs num_inference_steps of at least 2, not {request.num_inference_steps!r}: its last one only "
+            "arrives at sigma_min."
+        )
+
+
+def check_takes_frames(request: Request, network: DiTConfig, name: str) -> None:
+    """Whether a world can be given frames at all. Raises UsageError."""
+    if not network.condition_mask:
+        raise UsageError("This world starts from text alone.", f"Leave the {name} out, or use a video-to-world model.")
+    if not request.num_prefix_frames:
+        raise UsageError(f"With num_prefix_frames 0 the {name} would not be used.", f"Raise it, or leave the {name} out.")
+
+
+def check_lengths(request: Request, start: np.ndarray | None, end: np.ndarray | None, temporal_compression: int) -> None:
+    """Whether something is left to generate before and after the given frames. Raises UsageError."""
+    tc = temporal_compression
+    if start is not None and conditioning_length(len(start), tc) >= request.num_frames:
+        raise UsageError(
+            f"The prefix has {len(start)} frames, but the output only {request.num_frames!r}.",
+            "Raise num_frames, or lower num_prefix_frames.",
+        )
+    if end is None:
+        return
+    latent_frames = 1 + -(-(request.num_frames - 1) // tc)
+    beyond = 1 + (latent_frames - 1) * tc - request.num_frames
+    taken = -(-(len(end) + beyond) // tc)
+    given = 0 if start is None else 1 + (conditioning_length(len(start), tc) - 1) // tc
+    if given + taken >= latent_frames:
+        raise UsageError(
+            f"Nothing is left between the given frames: the output has {latent_frames!r} latent frames, of which the input "
+            f"takes {given!r} and the end {taken!r}.",
+            "Raise num_frames, or lower num_prefix_frames.",
+        )
+
+
+def check_actions(actions: np.ndarray | None, names: Sequence[str], num_frames: int) -> np.ndarray | None:
+    """Actions as float32 [T = num_frames, A]; a world with actions gets zeros where none are given. Raises UsageError."""
+    if not names:
+        if actions is not None:
+            raise UsageError("This world takes no actions.", "Use a world that was trained with actions.")
+        return None
+    if actions is None:
+        return np.zeros((num_frames, len(names)), np.float32)
+    actions = np.asarray(actions, np.float32)
+    if actions.ndim != 2 or actions.shape[1] != len(names) or not np.isfinite(actions).all():
+        raise UsageError(
+            f"Actions must be finite numbers [frames, {len(names)}] ({', '.join(names)}), not {list(actions.shape)!r}."
+        )
+    if len(actions) < num_frames - 1:
+        raise UsageError(
+            f"{num_frames} frames need {num_frames - 1} actions, but {len(actions)!r} were given.",
+            "Give more actions, or ask for fewer frames.",
+        )
+    return np.concatenate([actions, np.zeros((1, len(names)), np.float32)])[:num_frames]
