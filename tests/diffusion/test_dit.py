@@ -8,6 +8,7 @@ from worldfoundry.core.errors import ConfigError, UsageError
 from worldfoundry.diffusion.build import build_dit
 from worldfoundry.diffusion.config import SIZES, DiTConfig, dit_size
 from worldfoundry.diffusion.dit import DiT, last_given_frame
+from worldfoundry.nn.packed import PACK_AT_CALL
 
 TINY = DiTConfig(
     in_channels=4, out_channels=4, model_channels=48, num_blocks=2, num_heads=3, crossattn_emb_channels=20, adaln_lora_dim=6,
@@ -156,6 +157,43 @@ def test_all_blocks_share_one_graph_with_equal_output():
         compiled = net(*inputs(), **call)
     torch.testing.assert_close(compiled, eager, atol=2e-2, rtol=2e-2)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+@pytest.mark.parametrize("changes", [{}, {"action_dim": 7, "prefix_context": True}])
+def test_a_memo_changes_no_number_while_x_and_noise_level_change(changes):
+    net = random_weights(DiT(TINY.replace(**changes)))
+    call = {"condition_mask_B1THW": given(3), "padding_mask_B1HW": torch.ones(1, 1, 8, 8), "fps_B": torch.tensor([10.0, 24.0])}
+    if changes:
+        call |= {"actions_BTA": torch.randn(2, 3, 7), "prefix_BCTHW": torch.randn(2, 4, 1, 4, 6)}
+    memo = {}
+    with torch.no_grad():
+        for step in range(PACK_AT_CALL + 1):
+            x, c_noise, context = inputs(seed=1)
+            x, c_noise = x * (1 + step), c_noise - step
+            expected = net(x, c_noise, context, **call)
+            out = net(x, c_noise, context, **call, memo=memo)
+            torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)  # packed weights add in another order
+    assert memo["packed"]
+
+
+def test_one_noise_level_serves_batch_and_frames():
+    net = random_weights(DiT(TINY))
+    x, _, context = inputs()
+    with torch.no_grad():
+        per_sample = net(x, torch.full((2,), 0.3), context)
+        torch.testing.assert_close(net(x, torch.full((1,), 0.3), context), per_sample, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(net(x, torch.full((2, 3), 0.3), context), per_sample, atol=1e-5, rtol=1e-5)
+        other = torch.tensor([[-2.0, 0.3, 0.3], [0.3, 0.3, 0.3]])
+        changed = net(x, other, context)
+    assert (changed[0] - per_sample[0]).abs().max() > 1e-3
+    torch.testing.assert_close(changed[1], per_sample[1], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 2), ()])
+def test_noise_levels_of_another_shape_are_refused(shape):
+    x, _, context = inputs()
+    with pytest.raises(UsageError, match="c_noise must have the shape"):
+        DiT(TINY)(x, torch.zeros(shape), context)
 
 
 def test_checkpoint_folder_round_trips(tmp_path):

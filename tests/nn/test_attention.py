@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from worldfoundry.nn import attention as module
-from worldfoundry.nn.adaln import AdaLNLoRA, modulate
+from worldfoundry.nn.adaln import AdaLNLoRA, add_gated, modulate
 from worldfoundry.nn.attention import CrossAttention, SelfAttention, attention
 from worldfoundry.nn.norm import RMSNorm
 from worldfoundry.nn.patch import patchify, unpatchify
@@ -27,6 +27,19 @@ def test_both_kernels_are_softmax_attention(keys, monkeypatch):
         out = attention(q, k, half)
         assert out.dtype == torch.bfloat16
         torch.testing.assert_close(out.float(), expected, atol=3e-2, rtol=3e-2)
+
+
+@pytest.mark.parametrize("heads_at_once", [1, 2, 4, 6])
+def test_attention_in_pieces_is_softmax_attention(heads_at_once, monkeypatch):
+    """Without gradients bfloat16 goes through a scratch array of a few heads; the last piece may be smaller."""
+    monkeypatch.setattr(module, "SCRATCH_BYTES", heads_at_once * 7 * 5 * 2)
+    q, k, v = draw(2, 3, 7, 8, seed=1), draw(2, 3, 5, 8, seed=2), draw(2, 3, 5, 8, seed=3)
+    expected = torch.softmax(q @ k.transpose(-1, -2) / 8**0.5, dim=-1) @ v
+    with torch.no_grad():
+        out = attention(q, k, v.bfloat16())
+        strided = attention(*(x.bfloat16().transpose(1, 2).contiguous().transpose(1, 2) for x in (q, k, v)))
+    torch.testing.assert_close(out.float(), expected, atol=3e-2, rtol=3e-2)
+    assert torch.equal(out, strided)
 
 
 def test_self_attention_does_not_know_order_without_rotation():
@@ -63,6 +76,9 @@ def test_rms_norm_is_unit_rms_and_equals_torch():
     torch.testing.assert_close(norm(x).square().mean(-1), torch.ones(4), atol=1e-5, rtol=0)
     torch.testing.assert_close(norm(x), F.rms_norm(x, (16,), eps=1e-6))
     assert norm(x.bfloat16()).dtype == torch.bfloat16
+    with torch.no_grad():
+        without_gradients = norm(x)
+    torch.testing.assert_close(without_gradients, norm(x))
 
 
 def test_modulation_is_affine_on_the_normalised_tokens():
@@ -73,10 +89,27 @@ def test_modulation_is_affine_on_the_normalised_tokens():
     torch.testing.assert_close(modulate(x, one, 2 * one), 3 * plain + 1)
 
 
+def test_one_row_of_modulation_is_many_equal_ones():
+    x, shift, scale = draw(2, 3, 4, 8), draw(1, 1, 1, 8, seed=1), draw(1, 1, 1, 8, seed=2)
+    many = modulate(x, shift.expand(2, 3, 1, 8), scale.expand(2, 3, 1, 8))
+    torch.testing.assert_close(modulate(x, shift, scale), many)
+
+
+def test_gated_addition_spares_its_first_argument_and_keeps_gradients():
+    x, gate, update = draw(2, 3, 4, 8), draw(2, 1, 1, 8, seed=1), draw(2, 3, 4, 8, seed=2).requires_grad_()
+    expected = x + gate * update
+    with torch.no_grad():
+        kept = x.clone()
+        torch.testing.assert_close(add_gated(x, gate, update.clone()), expected)
+        assert torch.equal(x, kept)
+    add_gated(x, gate, update).sum().backward()
+    torch.testing.assert_close(update.grad, gate.expand_as(x))
+
+
 def test_modulation_is_the_shared_base_while_the_correction_is_zero():
     layer, base = AdaLNLoRA(8, 2, chunks=2), draw(2, 3, 1, 24)
     torch.nn.init.zeros_(layer.up.weight)
-    shift, scale = layer(draw(2, 8), base)
+    shift, scale = layer(draw(2, 1, 1, 8), base)
     assert torch.equal(shift, base[..., :8])
     assert torch.equal(scale, base[..., 8:16])
 

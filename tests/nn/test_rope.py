@@ -63,3 +63,14 @@ def test_tables_made_while_sampling_serve_training():
     q = torch.randn(1, 1, 42, 12, requires_grad=True)
     apply_rope(q, *rope_tables(shape, 12, (1.0, 1.0, 1.0), torch.tensor([24.0]), CPU)).sum().backward()
     assert q.grad is not None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_with_and_without_gradients_the_rotation_is_the_same(dtype):
+    cos, sin = rope_tables((2, 3, 1), 12, (1.0, 1.0, 1.0), None, CPU)
+    x = torch.randn(2, 6, 3, 12, generator=torch.Generator().manual_seed(0)).to(dtype).transpose(1, 2)
+    expected = apply_rope(x, cos, sin)
+    with torch.no_grad():
+        out = apply_rope(x, cos, sin)
+    assert out.dtype == expected.dtype
+    torch.testing.assert_close(out, expected)

@@ -8,7 +8,8 @@ What is notable:
 - attention over all tokens of the clip at once, queries and keys RMS-normalised per head, 3-D RoPE that knows the fps
 - besides RoPE a learnable position table, RMS-normalised, is added again at the input of every block
 - the noise level enters by AdaLN: one vector of 3·D shared by all sub-blocks, plus a low-rank correction in each; the
-  correction reads the raw sinusoid of c_noise (RMS-normalised), the shared vector an MLP of it
+  correction reads the raw sinusoid of c_noise (RMS-normalised), the shared vector an MLP of it. Frames may have levels of
+  their own (Cosmos-Predict2 tells given frames from noisy ones that way)
 - cross-attention to text sees all rows, padding too; no biases anywhere; exact GELU
 - two adapters for post-training, off by default and zero at the start: actions, and the last given frame as context
 """
@@ -24,15 +25,17 @@ from torch import Tensor, nn
 from worldfoundry.conditioning.action import ActionAdapter
 from worldfoundry.core.errors import UsageError
 from worldfoundry.diffusion.config import DiTConfig
-from worldfoundry.nn.adaln import AdaLNLoRA, modulate
+from worldfoundry.nn.adaln import AdaLNLoRA, add_gated, modulate
 from worldfoundry.nn.attention import CrossAttention, SelfAttention
+from worldfoundry.nn.memo import Memo, remembered
 from worldfoundry.nn.norm import RMSNorm
+from worldfoundry.nn.packed import packed
 from worldfoundry.nn.patch import patchify, unpatchify
 from worldfoundry.nn.rope import rope_tables
 
 
 class TimeEmbedding(nn.Module):
-    """c_noise → (the RMS-normalised sinusoid [B, D], the modulation base shared by all sub-blocks [B, 3·D])."""
+    """c_noise of any shape → (the RMS-normalised sinusoid [..., D], the modulation base shared by all sub-blocks [..., 3·D])."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -44,12 +47,12 @@ class TimeEmbedding(nn.Module):
         for linear in (self.linear_1, self.linear_2):
             nn.init.normal_(linear.weight, std=0.02, generator=generator)
 
-    def forward(self, c_noise_B: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, c_noise: Tensor) -> tuple[Tensor, Tensor]:
         half = self.norm.weight.shape[0] // 2
-        exponents = torch.arange(half, device=c_noise_B.device, dtype=torch.float32) / half
-        angles = c_noise_B.float()[:, None] * torch.exp(-math.log(10000.0) * exponents)
-        sinusoid_BD = torch.cat([angles.cos(), angles.sin()], dim=-1).to(self.linear_1.weight.dtype)
-        return self.norm(sinusoid_BD), self.linear_2(F.silu(self.linear_1(sinusoid_BD)))
+        exponents = torch.arange(half, device=c_noise.device, dtype=torch.float32) / half
+        angles = c_noise.float()[..., None] * torch.exp(-math.log(10000.0) * exponents)
+        sinusoid_D = torch.cat([angles.cos(), angles.sin()], dim=-1).to(self.linear_1.weight.dtype)
+        return self.norm(sinusoid_D), self.linear_2(F.silu(self.linear_1(sinusoid_D)))
 
 
 class PositionTable(nn.Module):
@@ -117,25 +120,26 @@ class DiTBlock(nn.Module):
         self,
         x_BtSD: Tensor,
         position_tSD: Tensor | None,
-        embedding_BD: Tensor,
+        embedding_Bt1D: Tensor,
         base_Bt1D3: Tensor,
         context_BLD: Tensor,
         cos: Tensor,
         sin: Tensor,
+        memo: Memo | None = None,
     ) -> Tensor:
         frames = x_BtSD.shape[1:3]
         if position_tSD is not None:
             x_BtSD = x_BtSD + position_tSD
-        shift, scale, gate = self.modulation_self(embedding_BD, base_Bt1D3)
+        shift, scale, gate = self.modulation_self(embedding_Bt1D, base_Bt1D3)
         tokens = modulate(x_BtSD, shift, scale).flatten(1, 2)
-        x_BtSD = x_BtSD + gate * self.self_attention(tokens, cos, sin).unflatten(1, frames)
+        x_BtSD = add_gated(x_BtSD, gate, self.self_attention(tokens, cos, sin).unflatten(1, frames))
 
-        shift, scale, gate = self.modulation_cross(embedding_BD, base_Bt1D3)
+        shift, scale, gate = self.modulation_cross(embedding_Bt1D, base_Bt1D3)
         tokens = modulate(x_BtSD, shift, scale).flatten(1, 2)
-        x_BtSD = x_BtSD + gate * self.cross_attention(tokens, context_BLD).unflatten(1, frames)
+        x_BtSD = add_gated(x_BtSD, gate, self.cross_attention(tokens, context_BLD, memo).unflatten(1, frames))
 
-        shift, scale, gate = self.modulation_mlp(embedding_BD, base_Bt1D3)
-        return x_BtSD + gate * self.mlp(modulate(x_BtSD, shift, scale))
+        shift, scale, gate = self.modulation_mlp(embedding_Bt1D, base_Bt1D3)
+        return add_gated(x_BtSD, gate, self.mlp(modulate(x_BtSD, shift, scale)))
 
 
 class FinalLayer(nn.Module):
@@ -147,8 +151,8 @@ class FinalLayer(nn.Module):
         self.modulation = AdaLNLoRA(config.model_channels, config.adaln_lora_dim, chunks=2)
         self.linear = nn.Linear(config.model_channels, patch * config.out_channels, bias=False)
 
-    def forward(self, x_BtSD: Tensor, embedding_BD: Tensor, base_Bt1D3: Tensor) -> Tensor:
-        shift, scale = self.modulation(embedding_BD, base_Bt1D3)
+    def forward(self, x_BtSD: Tensor, embedding_Bt1D: Tensor, base_Bt1D3: Tensor) -> Tensor:
+        shift, scale = self.modulation(embedding_Bt1D, base_Bt1D3)
         return self.linear(modulate(x_BtSD, shift, scale))
 
 
@@ -225,7 +229,7 @@ class DiT(nn.Module):
     def forward(
         self,
         x_BCTHW: Tensor,
-        c_noise_B: Tensor,
+        c_noise: Tensor,
         context_BLD: Tensor,
         *,
         fps_B: Tensor | None = None,
@@ -233,39 +237,51 @@ class DiT(nn.Module):
         condition_mask_B1THW: Tensor | None = None,
         actions_BTA: Tensor | None = None,
         prefix_BCTHW: Tensor | None = None,
+        memo: Memo | None = None,
     ) -> Tensor:
         """The raw output [B, out_channels, T, H, W] in x's dtype.
 
-        x: latents scaled by c_in, T a multiple of patch_temporal, H and W of patch_spatial. c_noise = ln(sigma) / 4.
+        x: latents scaled by c_in, T a multiple of patch_temporal, H and W of patch_spatial. c_noise = ln(sigma) / 4: [B], [1]
+        (one level for the batch, which is faster) or [B, T] (each frame's own; patch_temporal must be 1).
         context: text rows, zero past their length. fps: pixel frames per second, None = 24 (each sample has its own; the
         published code gives all the first one's). padding mask: any height and width, 1 = padded, None = nothing padded.
         condition mask: 1 on given frames, None = none given. actions: features per latent frame. prefix: the given frames
         as clean latents of unit variance (they fill the first frames; frames beyond the condition mask's count are
-        ignored). Raises UsageError for shapes that do not fit the config.
+        ignored). memo: an empty dict, handed to every call that differs from the first in x and c_noise only; what follows from
+        the rest is then computed once (without gradients; see `nn.memo`). Raises UsageError for shapes that do not fit the config.
         """
         config = self.config
-        self._check(x_BCTHW, context_BLD, actions_BTA)
+        self._check(x_BCTHW, c_noise, context_BLD, actions_BTA)
         dtype = self.patch_embed.weight.dtype
-        channels_BCTHW = self._with_masks(x_BCTHW, padding_mask_B1HW, condition_mask_B1THW).to(dtype)
-        tokens_BtSD = self.patch_embed(patchify(channels_BCTHW, config.patch_temporal, config.patch_spatial))
         t, h, w = _grid(x_BCTHW.shape[2:], config)
-        cos, sin = rope_tables((t, h, w), config.head_dim, config.rope_ratios, fps_B, x_BCTHW.device)
-        position_tSD = None if self.position is None else self.position(t, h, w)
-        embedding_BD, base_BD3 = self.time(c_noise_B)
-        embedding_BD, base_Bt1D3 = F.silu(embedding_BD), base_BD3[:, None, None]
+        masks_BCTHW = remembered(memo, "masks", lambda: self._masks(x_BCTHW, padding_mask_B1HW, condition_mask_B1THW))
+        channels_BCTHW = torch.cat([x_BCTHW, *masks_BCTHW], dim=1).to(dtype)
+        tokens_BtSD = self.patch_embed(patchify(channels_BCTHW, config.patch_temporal, config.patch_spatial))
+        cos, sin = remembered(
+            memo, "rope", lambda: rope_tables((t, h, w), config.head_dim, config.rope_ratios, fps_B, x_BCTHW.device)
+        )
+        position_tSD = None
+        if self.position is not None:
+            position_tSD = remembered(memo, "position", lambda position=self.position: position(t, h, w))
+        embedding_BtD, base_BtD3 = self.time(c_noise.view(len(c_noise), -1))
+        embedding_Bt1D, base_Bt1D3 = F.silu(embedding_BtD)[:, :, None], base_BtD3[:, :, None]
         if self.action_adapter is not None and actions_BTA is not None:
-            to_tokens, to_base = self.action_adapter(actions_BTA.to(dtype))
+            adapter, actions_BTA = self.action_adapter, actions_BTA.to(dtype)
+            to_tokens, to_base = remembered(memo, adapter, lambda: adapter(actions_BTA))
             tokens_BtSD, base_Bt1D3 = tokens_BtSD + to_tokens, base_Bt1D3 + to_base
         if self.prefix_embed is not None and prefix_BCTHW is not None:
-            last_BC1HW = last_given_frame(prefix_BCTHW, condition_mask_B1THW).to(dtype)
-            tokens_BtSD = tokens_BtSD + self.prefix_embed(patchify(last_BC1HW, 1, config.patch_spatial))
+            embed, last = self.prefix_embed, last_given_frame(prefix_BCTHW, condition_mask_B1THW)
+            tokens_BtSD = tokens_BtSD + remembered(
+                memo, embed, lambda: embed(patchify(last.to(dtype), 1, config.patch_spatial))
+            )
         # Under autocast the products above come in half precision; the stream that blocks add to keeps the weights' own.
         tokens_BtSD, context_BLD = tokens_BtSD.to(dtype), context_BLD.to(dtype)
         if self.token_split is not None:
             tokens_BtSD, position_tSD, cos, sin = self.token_split.take(tokens_BtSD, position_tSD, cos, sin)
-        for block in self.blocks:
-            tokens_BtSD = block(tokens_BtSD, position_tSD, embedding_BD, base_Bt1D3, context_BLD, cos, sin)
-        tokens_BtSD = self.final(tokens_BtSD, embedding_BD, base_Bt1D3)
+        with packed(self.blocks, memo):
+            for block in self.blocks:
+                tokens_BtSD = block(tokens_BtSD, position_tSD, embedding_Bt1D, base_Bt1D3, context_BLD, cos, sin, memo)
+        tokens_BtSD = self.final(tokens_BtSD, embedding_Bt1D, base_Bt1D3)
         if self.token_split is not None:
             tokens_BtSD = self.token_split.gather(tokens_BtSD)
         return unpatchify(tokens_BtSD, h, config.patch_temporal, config.patch_spatial).to(x_BCTHW.dtype)
@@ -275,10 +291,10 @@ class DiT(nn.Module):
         if self.position is not None:
             self.position.check(*_grid(shape_THW, self.config))
 
-    def _with_masks(self, x_BCTHW: Tensor, padding_B1HW: Tensor | None, condition_B1THW: Tensor | None) -> Tensor:
-        """Append the condition mask, then the padding mask (resized to the latents by nearest sampling)."""
+    def _masks(self, x_BCTHW: Tensor, padding_B1HW: Tensor | None, condition_B1THW: Tensor | None) -> list[Tensor]:
+        """The channels appended to x: the condition mask, then the padding mask (resized to the latents by nearest sampling)."""
         B, _, T, H, W = x_BCTHW.shape
-        channels = [x_BCTHW]
+        channels = []
         if self.config.condition_mask:
             mask = x_BCTHW.new_zeros(()) if condition_B1THW is None else condition_B1THW.to(x_BCTHW.dtype)
             channels.append(mask.expand(B, 1, T, H, W))
@@ -288,9 +304,9 @@ class DiT(nn.Module):
             else:
                 mask = F.interpolate(padding_B1HW.to(x_BCTHW.dtype), size=(H, W), mode="nearest")[:, :, None]
             channels.append(mask.expand(B, 1, T, H, W))
-        return torch.cat(channels, dim=1)
+        return channels
 
-    def _check(self, x_BCTHW: Tensor, context_BLD: Tensor, actions_BTA: Tensor | None) -> None:
+    def _check(self, x_BCTHW: Tensor, c_noise: Tensor, context_BLD: Tensor, actions_BTA: Tensor | None) -> None:
         """Shapes against the config, so that a wrong one is named rather than met deep inside a product."""
         config = self.config
         if x_BCTHW.shape[1] != config.in_channels:
@@ -300,6 +316,13 @@ class DiT(nn.Module):
             raise UsageError(
                 f"Latents of {tuple(x_BCTHW.shape[2:])!r} frames, rows, columns do not divide into patches of {(pt, p, p)!r}.",
                 "Pad or crop the video.",
+            )
+        B, T = len(x_BCTHW), x_BCTHW.shape[2]
+        allowed = ((B,), (1,), (B, T)) if pt == 1 else ((B,), (1,))
+        if tuple(c_noise.shape) not in allowed:
+            raise UsageError(
+                f"c_noise must have the shape {' or '.join(map(repr, allowed))} here, not {tuple(c_noise.shape)!r}.",
+                "Give one noise level for the batch, one per sample, or one per latent frame.",
             )
         if context_BLD.shape[-1] != config.crossattn_emb_channels:
             raise UsageError(

@@ -1,32 +1,46 @@
 """Attention with per-head RMS-normalised queries and keys (arXiv 2501.03575, section 5.1.2).
 
-Legend: B batch, L query tokens, M key tokens, D width, h heads, d head width, e = d/2.
+Legend: B batch, L query tokens, M key tokens, D width, h heads, d head width, e = d/2, n = B·h.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from worldfoundry.nn.memo import Memo, remembered
 from worldfoundry.nn.norm import RMSNorm
 from worldfoundry.nn.rope import apply_rope
 
-# In bfloat16 on a CPU, forward + backward by explicit products took a quarter to a half of the fused kernel's time at 80 and
-# 320 tokens, and the same time at 1 280 (52 MB of scores), where it also costs that memory.
+# In bfloat16 on a CPU explicit products use matrix instructions that the fused kernel does not. With gradients, where all
+# scores stay in memory, that pays up to this much of them; without, pieces of the second size are done one after the other.
 EXPLICIT_SCORE_BYTES = 32 << 20
+SCRATCH_BYTES = 4 << 20
 
 
 def attention(q_BhLd: Tensor, k_BhMd: Tensor, v_BhMd: Tensor) -> Tensor:
-    """softmax(q kᵀ / √d) v → [B, h, L, d] in v's dtype. The one place where a kernel is chosen.
-
-    On a CPU in bfloat16, explicit products use matrix instructions that the fused kernel does not: faster for short clips.
-    """
+    """softmax(q kᵀ / √d) v → [B, h, L, d] in v's dtype. The one place where a kernel is chosen."""
     q_BhLd, k_BhMd = q_BhLd.to(v_BhMd.dtype), k_BhMd.to(v_BhMd.dtype)
-    B, h, L, d = q_BhLd.shape
-    small = B * h * L * k_BhMd.shape[2] * 2 <= EXPLICIT_SCORE_BYTES
-    if v_BhMd.device.type == "cpu" and v_BhMd.dtype == torch.bfloat16 and small:
-        scores_BhLM = (q_BhLd * d**-0.5) @ k_BhMd.transpose(-1, -2)
-        return scores_BhLM.softmax(dim=-1) @ v_BhMd
+    if v_BhMd.device.type == "cpu" and v_BhMd.dtype == torch.bfloat16:
+        B, h, L, d = q_BhLd.shape
+        if not torch.is_grad_enabled() and L * k_BhMd.shape[2] * 2 <= SCRATCH_BYTES:
+            return _attention_by_heads(q_BhLd, k_BhMd, v_BhMd)
+        if torch.is_grad_enabled() and B * h * L * k_BhMd.shape[2] * 2 <= EXPLICIT_SCORE_BYTES:
+            scores_BhLM = (q_BhLd * d**-0.5) @ k_BhMd.transpose(-1, -2)
+            return scores_BhLM.softmax(dim=-1) @ v_BhMd
     return F.scaled_dot_product_attention(q_BhLd, k_BhMd, v_BhMd)
+
+
+def _attention_by_heads(q_BhLd: Tensor, k_BhMd: Tensor, v_BhMd: Tensor) -> Tensor:
+    """The same by explicit products, as many heads at a time as fit SCRATCH_BYTES, in one scratch array that stays in cache."""
+    q_nLd, k_nMd, v_nMd = (x.flatten(0, 1) for x in (q_BhLd * q_BhLd.shape[-1] ** -0.5, k_BhMd, v_BhMd))
+    (n, L, _), M = q_nLd.shape, k_nMd.shape[1]
+    step = max(1, min(n, SCRATCH_BYTES // (L * M * 2)))
+    scratch, out_nLd = q_nLd.new_empty(step, L, M), torch.empty_like(q_nLd)
+    for first in range(0, n, step):
+        part = slice(first, min(first + step, n))
+        scores = torch.bmm(q_nLd[part], k_nMd[part].transpose(1, 2), out=scratch[: part.stop - first])
+        torch.bmm(torch.softmax(scores, dim=-1, out=scores), v_nMd[part], out=out_nLd[part])
+    return out_nLd.view(*q_BhLd.shape)
 
 
 class SelfAttention(nn.Module):
@@ -60,7 +74,13 @@ class CrossAttention(nn.Module):
         self.norm_k = RMSNorm(width // num_heads)
         self.to_out = nn.Linear(width, width, bias=False)
 
-    def forward(self, x_BLD: Tensor, context_BMC: Tensor) -> Tensor:
+    def forward(self, x_BLD: Tensor, context_BMC: Tensor, memo: Memo | None = None) -> Tensor:
+        """`memo` keeps the keys and values of a context from one call to the next."""
         q = self.to_q(x_BLD).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        k, v = remembered(memo, self, lambda: self.keys_values(context_BMC))
+        return self.to_out(attention(self.norm_q(q), k, v).transpose(1, 2).flatten(2))
+
+    def keys_values(self, context_BMC: Tensor) -> tuple[Tensor, Tensor]:
+        """Each [B, h, M, d], keys normalised."""
         k, v = self.to_kv(context_BMC).unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        return self.to_out(attention(self.norm_q(q), self.norm_k(k), v).transpose(1, 2).flatten(2))
+        return self.norm_k(k), v

@@ -14,5 +14,9 @@ class RMSNorm(nn.Module):
 
     def forward(self, x_D: Tensor) -> Tensor:
         wide_D = x_D.float()
-        scale = torch.rsqrt(wide_D.square().mean(-1, keepdim=True) + self.eps)
-        return (wide_D * scale * self.weight.float()).to(x_D.dtype)
+        if torch.is_grad_enabled():
+            scale = torch.rsqrt(wide_D.square().mean(-1, keepdim=True) + self.eps)
+            return (wide_D * scale * self.weight.float()).to(x_D.dtype)
+        norm = torch.linalg.vector_norm(wide_D, dim=-1, keepdim=True)  # the same number without an array of squares
+        scale = norm.square_().div_(x_D.shape[-1]).add_(self.eps).rsqrt_()
+        return (wide_D * scale).mul_(self.weight.float()).to(x_D.dtype)

@@ -56,6 +56,12 @@ def _angles(
 
 
 def apply_rope(x_BhLd: Tensor, cos_B1Le: Tensor, sin_B1Le: Tensor) -> Tensor:
-    """Turn every pair (i, i + d/2) of the last axis by its angle."""
+    """Turn every pair (i, i + d/2) of the last axis by its angle; in the wider dtype of x and the tables."""
     first, second = x_BhLd.chunk(2, dim=-1)
-    return torch.cat([first * cos_B1Le - second * sin_B1Le, second * cos_B1Le + first * sin_B1Le], dim=-1)
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return torch.cat([first * cos_B1Le - second * sin_B1Le, second * cos_B1Le + first * sin_B1Le], dim=-1)
+    turned = torch.empty_like(x_BhLd, dtype=torch.promote_types(x_BhLd.dtype, cos_B1Le.dtype))
+    one, two = turned.chunk(2, dim=-1)  # the same numbers, written where they belong: no copies of halves
+    torch.mul(first, cos_B1Le, out=one).addcmul_(second, sin_B1Le, value=-1)
+    torch.mul(second, cos_B1Le, out=two).addcmul_(first, sin_B1Le)
+    return turned
