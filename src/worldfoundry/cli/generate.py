@@ -1,6 +1,7 @@
 """`worldfoundry generate`: one video from a world."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -18,6 +19,10 @@ class GenerateConfig(Config):
     """An image or a video of any size whose last frames the output continues."""
     prompt: str = ""
     """What should be seen."""
+    upsample: Literal["auto", "on", "off"] = "auto"
+    """Whether a language model details the prompt first; auto does so for published worlds that are given no input."""
+    upsampler: str = "smollm2"
+    """Which one: smollm2, a transformers folder, or a server like http://127.0.0.1:8000/v1 (#NAME chooses its model)."""
     negative_prompt: str | None = None
     """What should not be seen (with guidance only)."""
     actions: Path | None = None
@@ -50,6 +55,7 @@ class GenerateConfig(Config):
 
 def run(config: GenerateConfig) -> int:
     import worldfoundry as wf
+    from worldfoundry.conditioning.upsampler import prompt_upsampler
     from worldfoundry.core.errors import UsageError
     from worldfoundry.core.files import check_writable
     from worldfoundry.core.progress import progress, say
@@ -62,11 +68,15 @@ def run(config: GenerateConfig) -> int:
     if not hasattr(world, "generate"):
         raise UsageError(f"{str(config.world)!r} is a part, not a world.", "Give the folder that holds model_index.json.")
     actions = None if config.actions is None else read_actions(config.actions)[config.action_start :]
+    world.upsampler = prompt_upsampler(config.upsampler)
     steps = config.num_inference_steps or world.config.num_inference_steps
     with progress("sampling", steps, "steps") as bar:
         video = world.generate(
-            **config.model_dump(exclude={"world", "out", "actions", "action_start", "device", "dtype"}),
+            **config.model_dump(
+                exclude={"world", "out", "actions", "action_start", "device", "dtype", "upsample", "upsampler"}
+            ),
             actions=actions,
+            upsample_prompt={"auto": None, "on": True, "off": False}[config.upsample],
             callback_on_step_end=lambda *_: bar.advance(),
         )
     path = video.save(config.out)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from worldfoundry import __version__
 from worldfoundry.conditioning.text import TextEncoder, text_encoder
+from worldfoundry.conditioning.upsampler import PromptUpsampler, prompt_upsampler
 from worldfoundry.core.contracts import Verdict, WorldVideo
 from worldfoundry.core.errors import ResourceError, UsageError
 from worldfoundry.diffusion.dit import DiT
@@ -40,6 +41,7 @@ from worldfoundry.inference.request import (
 )
 from worldfoundry.inference.rollout import Given, Rollout, latent_shape, window_length
 from worldfoundry.inference.sampling import StepCallback
+from worldfoundry.inference.upsampling import tell, wants_upsampling
 from worldfoundry.tokenizers.tokenizer import Tokenizer
 
 Frames = str | Path | np.ndarray
@@ -63,6 +65,7 @@ class DiffusionWorld:
         self.provenance = dict(provenance or {})
         self.guardrails = Guardrails.from_policy(policy or GuardPolicy())
         self.encoder = encoder
+        self.upsampler: PromptUpsampler = prompt_upsampler()  # reads nothing before its first prompt
         self.denoiser = NetworkDenoiser(network, parametrization(scheduler.parametrization, scheduler.sigma_data))
 
     # -- the public call --------------------------------------------------------------------------------------------
@@ -86,6 +89,7 @@ class DiffusionWorld:
         end: Frames | None = None,
         num_prefix_frames: int | None = None,
         keep_input: bool = True,
+        upsample_prompt: bool | None = None,
     ) -> WorldVideo:
         """One video that follows `input` (an image, a video, or uint8 frames), `prompt` and `actions`, and arrives at `end`.
 
@@ -95,6 +99,7 @@ class DiffusionWorld:
         The output starts and ends with the given frames' own pixels (`keep_input`) or with their reconstruction.
         A video longer than the world was trained for is made window by window; several prompts share it out evenly.
         `callback_on_step_end(step, steps, x0)` sees the present estimate of a window's latents.
+        `upsample_prompt` lets `self.upsampler` detail the prompt first; None does so for published worlds that are given no frames.
         Raises UsageError for a request that cannot be met, BlockedError or GuardUnavailable from the guards.
         """
         if camera is not None:
@@ -113,12 +118,17 @@ class DiffusionWorld:
         for frames in (start, ending):
             verdicts += () if frames is None else self.guardrails.enforce_video(frames, request.fps)
         acts = check_actions(actions, self.config.action_names, request.num_frames)
+        given = start is not None or ending is not None
+        wanted = wants_upsampling(upsample_prompt, prompts_of(request), self.config, frames_given=given)
+        told = tell(prompts_of(request), self.upsampler if wanted else None, self.guardrails, seed=seed)
+        request = request.replace(prompt=told.prompts[0], later_prompts=told.prompts[1:])
+        verdicts += told.verdicts
         with memory_errors_explained(lambda: self._too_large(request)):
             frames = self.sample(
                 request, [start], None if acts is None else acts[None], ends=[ending], callback_on_step_end=callback_on_step_end
             )[0]
         verdicts += self.guardrails.enforce_video(frames, request.fps)
-        record = self._record(request, acts, input=input, end=end)
+        record = {**self._record(request, acts, input=input, end=end), **told.record}
         return WorldVideo(frames=frames, fps=request.fps, seed=seed, config=record, verdicts=verdicts)
 
     def resolve(self, **asked: Any) -> Request:
