@@ -5,7 +5,7 @@ to fetch it by, lies in `text_encoder/` and `tokenizer/` as in a published pipel
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from worldfoundry.diffusion.dit import DiT
 from worldfoundry.inference.config import SchedulerConfig, WorldDefaults
 from worldfoundry.inference.load import load_part
 from worldfoundry.inference.published import PARTS, PIPELINES, read_published
+from worldfoundry.inference.shared_tokenizer import read_world_tokenizer, shared_entry, shared_with
 from worldfoundry.inference.world import DiffusionWorld
 from worldfoundry.tokenizers.tokenizer import Tokenizer
 
@@ -33,15 +34,20 @@ def save_world(
     provenance: Mapping[str, Any],
     card: str,
     overwrite: bool = False,
+    shipped_tokenizer: str | None = None,
 ) -> Path:
-    """Write a world folder, atomically. A T5 encoder is copied along. Raises CheckpointError for a tokenizer that is not ours."""
+    """Write a world folder, atomically. A T5 encoder is copied along; a tokenizer that ships with the package may be named instead.
+
+    Raises CheckpointError for a tokenizer that is not ours.
+    """
     if not isinstance(world.tokenizer, Tokenizer):
         raise CheckpointError(
             f"A world with a {type(world.tokenizer).__name__} cannot be written, because diffusers holds that network.",
             "Copy the folder that it was read from.",
         )
     with atomic_folder(folder, overwrite=overwrite) as temporary:
-        for name, kind, part in (("transformer", "dit", world.network), ("vae", "tokenizer", world.tokenizer)):
+        parts = (("transformer", "dit", world.network), ("vae", "tokenizer", world.tokenizer))
+        for name, kind, part in parts[:1] if shipped_tokenizer else parts:
             state = {k: v.detach().cpu().contiguous() for k, v in part.state_dict().items()}
             write_component(temporary / name, part.config.to_dict(), state, kind=kind, provenance=provenance)
         (temporary / "scheduler").mkdir()
@@ -53,7 +59,7 @@ def save_world(
             "_class_name": CLASS,
             "format": FORMAT,
             "transformer": ["worldfoundry", "dit"],
-            "vae": ["worldfoundry", "tokenizer"],
+            "vae": shared_entry(shipped_tokenizer) if shipped_tokenizer else ["worldfoundry", "tokenizer"],
             "scheduler": ["worldfoundry", "edm"],
             "text_encoder": ["worldfoundry", world.config.text_encoder],
             "defaults": world.config.to_dict(),
@@ -77,13 +83,14 @@ def load_world(folder: Path, *, dtype: torch.dtype | None = None, device: torch.
             "The parts of another pipeline, such as its `transformer` and `vae` folders, load one by one.",
         )
     if name == CLASS:
-        _check_parts(folder, PARTS[:3])
+        _check_parts(folder, [part for part in PARTS[:3] if part != "vae" or shared_with(index) is None])
         scheduler, defaults = _read_ours(folder, index)
     else:
         _check_parts(folder, PARTS)
         scheduler, defaults = read_published(folder, index)
     encoder = _t5(folder, defaults, dtype, device) if defaults.text_encoder == "t5" else None
-    network, tokenizer = (load_part(folder / part, dtype=dtype, device=device) for part in ("transformer", "vae"))
+    network = load_part(folder / "transformer", dtype=dtype, device=device)
+    tokenizer = read_world_tokenizer(folder, index, dtype=dtype, device=device)
     _check_kinds(folder, network, tokenizer)
     if name in PIPELINES and network.config.condition_mask != bool(defaults.num_prefix_frames):
         has = "a" if network.config.condition_mask else "no"
@@ -120,7 +127,7 @@ def _t5(folder: Path, defaults: WorldDefaults, dtype: torch.dtype | None, device
     return T5TextEncoder(*folders, defaults.context_rows, dtype=dtype, device=device)
 
 
-def _check_parts(folder: Path, parts: tuple[str, ...]) -> None:
+def _check_parts(folder: Path, parts: Sequence[str]) -> None:
     for part in parts:
         if not (folder / part).is_dir():
             raise CheckpointError(f"The world {str(folder)!r} lacks its part {part!r}.", "Copy the whole folder again.")
