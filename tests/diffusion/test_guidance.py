@@ -6,6 +6,7 @@ import torch
 from worldfoundry.conditioning.condition import Condition
 from worldfoundry.core.errors import UsageError
 from worldfoundry.diffusion.guidance import guided
+from worldfoundry.diffusion.parametrization import NetworkDenoiser
 
 
 class Counting:
@@ -79,3 +80,28 @@ def test_guidance_needs_something_to_move_away_from():
 def test_an_interval_that_holds_nothing_is_refused(interval):
     with pytest.raises(UsageError, match=r"\(low, high\) with 0 <= low < high"):
         guided(Counting(), CONDITION, NEGATIVE, 1.0, interval=interval)
+
+
+class Remembering(torch.nn.Module):
+    """A network that keeps the memos it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.memos = []
+
+    def forward(self, x, c_noise, context, *, memo=None, **conditions):
+        self.memos.append(memo)
+        return x
+
+
+@pytest.mark.parametrize(("split", "kept"), [(False, [0, 0]), (True, [0, 1, 0, 1])])
+def test_each_branch_keeps_one_memo_over_all_steps(split, kept):
+    network = Remembering()
+    denoise = guided(NetworkDenoiser(network), CONDITION, NEGATIVE, 2.0, split=split)
+    with torch.no_grad():
+        denoise(X, SIGMA)
+        denoise(X, SIGMA / 2)
+    assert all(memo is network.memos[which] for memo, which in zip(network.memos, kept, strict=True))
+    assert len({id(memo) for memo in network.memos}) == max(kept) + 1
+    denoise(X, SIGMA)  # with gradients nothing is kept
+    assert network.memos[-1] is None

@@ -122,6 +122,27 @@ def test_network_sees_given_frames_at_the_augmentation_level(sigma, parametrizat
     torch.testing.assert_close(network.conditions["prefix_BCTHW"], condition.prefix_BCTHW / parametrization.sigma_data)
 
 
+@pytest.mark.parametrize("sigma", [80.0, 1.0])
+def test_with_frame_levels_given_frames_are_seen_as_they_are_and_said_to_be(sigma):
+    network, condition = Recorder(), prefix_condition(augment_sigma=0.01, augment_noise_BCTHW=None)
+    parametrization = RectifiedFlow()
+    denoiser = NetworkDenoiser(network, parametrization, frame_levels=True)
+    x, sigma_B = torch.randn(2, 3, 5, 4, 4) * sigma, torch.full((2,), sigma)
+    x0 = denoiser(x, sigma_B, condition)
+    torch.testing.assert_close(network.x[:, :, :2], condition.prefix_BCTHW)
+    level, own = (float(parametrization.c_noise(torch.tensor(s))) for s in (sigma, 0.01))
+    torch.testing.assert_close(network.c_noise, torch.tensor([[own, own, level, level, level]] * 2))
+    assert torch.equal(x0[:, :, :2], condition.prefix_BCTHW)
+
+
+def test_samples_at_one_level_are_told_it_once_where_a_memo_is_kept():
+    network, x, condition = Recorder(), torch.randn(2, 3, 5, 4, 4), prefix_condition()
+    NetworkDenoiser(network)(x, torch.tensor([2.0, 2.0]), condition, {})
+    assert network.c_noise.shape == (1,)
+    NetworkDenoiser(network)(x, torch.tensor([2.0, 3.0]), condition, {})
+    assert network.c_noise.shape == (2,)
+
+
 def test_number_of_given_frames_may_differ_per_sample():
     network, condition = Recorder(), prefix_condition(num_prefix_B=torch.tensor([0, 2]))
     x, sigma = torch.randn(2, 3, 5, 4, 4), torch.ones(2)

@@ -52,7 +52,7 @@ def test_published_defaults(tmp_path):
     world = wf.load(make_folder(tmp_path))
     assert world.resolve(prompt="a robot").to_dict() | {"prompt": ""} == {
         "prompt": "", "later_prompts": [], "negative_prompt": NEGATIVE_PROMPT, "num_frames": 121, "height": 704, "width": 1280, "fps": 24.0,
-        "num_inference_steps": 35, "guidance_scale": 7.0, "seed": 0, "num_prefix_frames": 9, "keep_input": True,
+        "num_inference_steps": 35, "guidance_scale": 7.0, "seed": 0, "num_prefix_frames": 9, "keep_input": True, "step_cache": 0.0,
     }  # fmt: skip
     assert world.encoder.max_length == 512
     assert world.scheduler.sigma_data == 0.5
@@ -84,7 +84,7 @@ def test_a_missing_part_is_named(tmp_path, part):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"pipeline": "Cosmos2VideoToWorldPipeline"}, "'Cosmos2VideoToWorldPipeline'; worlds here are"),
+        ({"pipeline": "Cosmos3OmniPipeline"}, "'Cosmos3OmniPipeline'; worlds here are"),
         ({"scheduler": {"_class_name": "DDIMScheduler"}}, "_class_name = 'DDIMScheduler'; only 'EDMEulerScheduler' or"),
         ({"scheduler": {"_class_name": "FlowMatchEulerDiscreteScheduler"}}, "use_karras_sigmas = False; only True can be"),
         ({"scheduler": SCHEDULER | {"prediction_type": "v_prediction"}}, "prediction_type = 'v_prediction'"),

@@ -151,3 +151,25 @@ def test_what_is_not_this_network_is_refused():
     for convert in (to_original, to_diffusers):
         with pytest.raises(CheckpointError, match="adapters"):
             convert(adapted)
+
+
+def test_a_noise_level_per_frame_equals_diffusers(cosmos):
+    fields = BASE | {"extra_pos_embed_type": None, "in_channels": 5}
+    peer = random_(cosmos(**fields))
+    net = from_diffusers(peer.state_dict(), fields)
+    generator = torch.Generator().manual_seed(1)
+    x, context = torch.randn(2, 4, 3, 6, 8, generator=generator), torch.randn(2, 5, 20, generator=generator)
+    condition = torch.zeros(2, 1, 3, 6, 8)
+    condition[:, :, :1] = 1
+    c_noise_BT = torch.tensor([[1e-4, 0.9, 0.9], [1e-4, 0.3, 0.2]])
+    with torch.no_grad():
+        expected = peer(
+            x,
+            c_noise_BT[:, None, :, None, None],
+            context,
+            fps=16,
+            padding_mask=torch.zeros(1, 1, 48, 64),
+            condition_mask=condition,
+        ).sample
+        out = net(x, c_noise_BT, context, fps_B=torch.tensor([16.0]), condition_mask_B1THW=condition)
+    assert (out - expected).abs().max() <= 1e-4 * expected.abs().max()

@@ -77,17 +77,18 @@ def pipeline(video_to_world, **scheduler):
     return pipe
 
 
-def image_pipeline():
+def next_pipeline(video_to_world):
     """Cosmos-Predict2's, with its Wan tokenizer and rectified flow."""
     torch.manual_seed(4)
     transformer = diffusers.CosmosTransformer3DModel(
-        in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=32, num_layers=2, text_embed_dim=20,
-        adaln_lora_dim=8, max_size=(8, 16, 16), rope_scale=(1.0, 4.0, 4.0), extra_pos_embed_type=None,
+        in_channels=4 + video_to_world, out_channels=4, num_attention_heads=2, attention_head_dim=32, num_layers=2,
+        text_embed_dim=20, adaln_lora_dim=8, max_size=(8, 16, 16), rope_scale=(1.0, 4.0, 4.0), extra_pos_embed_type=None,
     )  # fmt: skip
     vae = diffusers.AutoencoderKLWan(
         base_dim=4, z_dim=4, num_res_blocks=1, latents_mean=[0.1, 0.2, 0.3, 0.4], latents_std=[1.0, 2.0, 3.0, 4.0]
     )
-    pipe = diffusers.Cosmos2TextToImagePipeline(
+    kind = diffusers.Cosmos2VideoToWorldPipeline if video_to_world else diffusers.Cosmos2TextToImagePipeline
+    pipe = kind(
         transformer=random_(transformer), vae=random_(vae), safety_checker=NoGuard(), **text_parts(),
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(use_karras_sigmas=True),
     )  # fmt: skip
@@ -171,7 +172,7 @@ def test_video_to_world_equals_diffusers(shims, noise_on_given_frames, tmp_path,
 
 
 def test_text_to_image_of_the_next_generation_equals_diffusers(shims, tmp_path):
-    pipe = image_pipeline()
+    pipe = next_pipeline(video_to_world=False)
     pipe.save_pretrained(tmp_path)
     world = wf.load(tmp_path)
     ask = {key: value for key, value in ASK.items() if key not in ("num_frames", "fps")}
@@ -183,3 +184,20 @@ def test_text_to_image_of_the_next_generation_equals_diffusers(shims, tmp_path):
     assert np.abs(ours - theirs).max() <= 1e-3
     with pytest.raises(CheckpointError, match="WanTokenizer cannot be written"):
         save_world(tmp_path / "copy", world, provenance={}, card="")
+
+
+@pytest.mark.parametrize("given", [1, 5])
+def test_video_to_world_of_the_next_generation_equals_diffusers(shims, monkeypatch, tmp_path, frames, given):
+    """Given frames go in without noise, at a noise level of their own. Their latents are the posterior's mean (theirs: a draw)."""
+    module = sys.modules[diffusers.Cosmos2VideoToWorldPipeline.__module__]
+    monkeypatch.setattr(module, "retrieve_latents", lambda encoded, generator: encoded.latent_dist.mode())
+    pipe = next_pipeline(video_to_world=True)
+    pipe.save_pretrained(tmp_path)
+    world = wf.load(tmp_path)
+    assert world.resolve().num_frames == 93
+    assert world.scheduler.frame_levels
+    theirs = their_video(pipe, seed=8, sigma_data=1.0, video=[Image.fromarray(frame) for frame in frames[:given]], **ASK)
+    request = world.resolve(prompt=PROMPT, negative_prompt=NEGATIVE, seed=8, **ASK)
+    ours = our_video(world, request, read_prefix(frames[:given], 5, 32, 48))
+    assert theirs.std() > 0.1
+    assert np.abs(ours - theirs).max() <= 1e-3

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from worldfoundry.conditioning.condition import Condition, fill_frames
 from worldfoundry.core.errors import ConfigError, did_you_mean
 from worldfoundry.diffusion.schedule import time_of_sigma
+from worldfoundry.nn.memo import Memo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +105,9 @@ def parametrization(name: str, sigma_data: float) -> Parametrization:
 class NetworkDenoiser:
     """A DiT-like network as a `core.contracts.Denoiser`, with given frames kept by replacement.
 
-    Given frames of x (prefix, suffix) are replaced by their latents with a little noise (`Condition.augment_sigma`, never more than sigma
-    itself), scaled as the network expects at that little noise; the network is told which they are by its mask channel.
+    Given frames of x (prefix, suffix) are replaced by their latents with a little noise (`Condition.augment_sigma`, never more
+    than sigma itself), scaled as the network expects at that little noise; its mask channel tells the network which they are.
+    With `frame_levels` (Cosmos-Predict2) it is also told augment_sigma as the noise level of those frames, and sees them unscaled.
     `prefix_rule` says what comes out there:
     `x0`: the prefix itself, at every step;
     `published`: what NVIDIA's inference code computes. It solves for a network output whose x0 would be the prefix, but
@@ -120,17 +122,19 @@ class NetworkDenoiser:
         parametrization: Parametrization | None = None,
         *,
         prefix_rule: Literal["x0", "published"] = "x0",
+        frame_levels: bool = False,
     ) -> None:
         """`parametrization`: None = EDM(). Raises ConfigError for the published rule of another one."""
         self.network, self.parametrization, self.prefix_rule = network, parametrization or EDM(), prefix_rule
+        self.frame_levels = frame_levels
         if prefix_rule == "published" and not isinstance(self.parametrization, EDM):
             raise ConfigError("prefix_rule 'published' belongs to EDM.", "Use 'x0' for other parametrisations.")
 
-    def __call__(self, x_BCTHW: Tensor, sigma_B: Tensor, condition: Condition) -> Tensor:
-        """x0 for noisy latents x at noise levels sigma [B] (> 0)."""
+    def __call__(self, x_BCTHW: Tensor, sigma_B: Tensor, condition: Condition, memo: Memo | None = None) -> Tensor:
+        """x0 for noisy latents x at noise levels sigma [B] (> 0). `memo`: see `nn.memo`; one per condition and shape of x."""
         condition = condition.batched(len(x_BCTHW))
         x_in_BCTHW = self.with_prefix(x_BCTHW, sigma_B, condition)
-        x0_BCTHW = self.parametrization.denoise(self._network(x_in_BCTHW, sigma_B, condition), x_in_BCTHW, sigma_B)
+        x0_BCTHW = self.parametrization.denoise(self._network(x_in_BCTHW, sigma_B, condition, memo), x_in_BCTHW, sigma_B)
         replaced = self._replaced(x_BCTHW, sigma_B, condition)
         given_BCTHW = condition.given_latents(x_BCTHW)
         if replaced is None or given_BCTHW is None:
@@ -140,7 +144,8 @@ class NetworkDenoiser:
     def with_prefix(self, x_BCTHW: Tensor, sigma_B: Tensor, condition: Condition) -> Tensor:
         """x as the network sees it before c_in: given frames replaced by (prefix + s·noise)·c_in(s)/c_in(sigma).
 
-        s = min(augment_sigma, sigma); after c_in(sigma) those frames look like noise level s.
+        s = min(augment_sigma, sigma); after c_in(sigma) those frames look like noise level s. With `frame_levels` c_in(s) is
+        left out.
         """
         replaced = self._replaced(x_BCTHW, sigma_B, condition)
         given_BCTHW = condition.given_latents(x_BCTHW)
@@ -150,7 +155,7 @@ class NetworkDenoiser:
         if condition.augment_noise_BCTHW is not None:
             noise_BCTHW = fill_frames(condition.augment_noise_BCTHW, x_BCTHW)
             given_BCTHW = given_BCTHW + per_sample(level_B, x_BCTHW) * noise_BCTHW
-        scale_B = self.parametrization.c_in(level_B) / self.parametrization.c_in(sigma_B)
+        scale_B = (1.0 if self.frame_levels else self.parametrization.c_in(level_B)) / self.parametrization.c_in(sigma_B)
         return torch.where(replaced, given_BCTHW * per_sample(scale_B, x_BCTHW), x_BCTHW)
 
     def _replaced(self, x_BCTHW: Tensor, sigma_B: Tensor, condition: Condition) -> Tensor | None:
@@ -160,19 +165,30 @@ class NetworkDenoiser:
             return None if mask_B1T11 is None else mask_B1T11.bool()
         return mask_B1T11.bool() & (sigma_B > condition.augment_sigma).view(-1, 1, 1, 1, 1)
 
-    def _network(self, x_BCTHW: Tensor, sigma_B: Tensor, condition: Condition) -> Tensor:
+    def _network(self, x_BCTHW: Tensor, sigma_B: Tensor, condition: Condition, memo: Memo | None) -> Tensor:
         """The raw output at x as it stands; the mask channel marks given frames whether or not x was replaced there."""
-        prefix_BCTHW = condition.prefix_BCTHW
+        prefix_BCTHW, mask_B1T11 = condition.prefix_BCTHW, condition.condition_mask(x_BCTHW.shape[2])
         return self.network(
             x_BCTHW * per_sample(self.parametrization.c_in(sigma_B), x_BCTHW),
-            self.parametrization.c_noise(sigma_B),
+            self._c_noise(sigma_B, condition, mask_B1T11, shared=memo is not None),
             condition.context_BLD,
             fps_B=condition.fps_B,
             padding_mask_B1HW=condition.padding_mask_B1HW,
-            condition_mask_B1THW=condition.condition_mask(x_BCTHW.shape[2]),
+            condition_mask_B1THW=mask_B1T11,
             actions_BTA=condition.actions_BTA,
             prefix_BCTHW=None if prefix_BCTHW is None else prefix_BCTHW / self.parametrization.sigma_data,
+            **({} if memo is None else {"memo": memo}),
         ).to(x_BCTHW.dtype)
+
+    def _c_noise(self, sigma_B: Tensor, condition: Condition, mask_B1T11: Tensor | None, *, shared: bool) -> Tensor:
+        """[B]; [B, T] where given frames have their own level; [1] where all samples are at one level (asked on a CPU only)."""
+        if shared and sigma_B.device.type == "cpu" and bool((sigma_B == sigma_B[0]).all()):
+            sigma_B = sigma_B[:1]
+        c_noise_B = self.parametrization.c_noise(sigma_B)
+        if not self.frame_levels or mask_B1T11 is None:
+            return c_noise_B
+        given = self.parametrization.c_noise(torch.full_like(sigma_B[:1], condition.augment_sigma))
+        return torch.where(mask_B1T11[:, 0, :, 0, 0].bool(), given, c_noise_B[:, None])
 
     def _prefix_out(self, prefix_BCTHW: Tensor, x_BCTHW: Tensor, sigma_B: Tensor) -> Tensor:
         if self.prefix_rule == "x0":

@@ -32,6 +32,8 @@ class SchedulerConfig(Config):
     """Noise level that the network is told given frames have."""
     augment_noise: bool = False
     """Whether given frames really carry it, drawn anew at every step (published worlds do)."""
+    frame_levels: bool = False
+    """Whether the network is told each frame's own noise level, given frames being at augment_sigma (Cosmos-Predict2)."""
     guidance_interval: tuple[float, float] | None = None
     """Guide only where low < sigma <= high; none = everywhere."""
 

@@ -1,8 +1,8 @@
 """What a published pipeline folder (diffusers' layout) says beside its networks: how it samples, what it was trained on.
 
-Worlds here: the pipelines of Cosmos-Predict1 (EDM), and of Cosmos-Predict2 the one that makes images (rectified flow at Karras'
-noise levels). All are told by T5 and end at sigma_min. Predict2's video pipeline tells its network a noise level per frame,
-which the network here does not take.
+Worlds here: the pipelines of Cosmos-Predict1 (EDM) and Cosmos-Predict2 (rectified flow at Karras' noise levels). All are told
+by T5 and end at sigma_min. Predict2's video pipeline shows its network given frames without noise, and tells it so by a noise
+level per frame.
 """
 
 from collections.abc import Mapping
@@ -19,6 +19,7 @@ PIPELINES: dict[str, dict[str, int]] = {
     "CosmosTextToWorldPipeline": {"num_prefix_frames": 0},
     "CosmosVideoToWorldPipeline": {"num_prefix_frames": 9},
     "Cosmos2TextToImagePipeline": {"num_prefix_frames": 0, "num_frames": 1, "height": 768, "width": 1360},
+    "Cosmos2VideoToWorldPipeline": {"num_prefix_frames": 5, "num_frames": 93, "fps": 16},
 }
 # `_class_name` of scheduler_config.json → what it must say for its steps to be those of `diffusion.samplers.sample_euler`
 SCHEDULERS: dict[str, dict[str, Any]] = {
@@ -57,6 +58,8 @@ def read_scheduler(file: Path) -> SchedulerConfig:
 def read_published(folder: Path, index: Mapping[str, Any]) -> tuple[SchedulerConfig, WorldDefaults]:
     """From a folder with all `PARTS` whose `model_index.json` is `index`. Raises CheckpointError or ConfigError."""
     scheduler = read_scheduler(folder / "scheduler" / "scheduler_config.json")
+    if index["_class_name"] == "Cosmos2VideoToWorldPipeline":
+        scheduler = scheduler.replace(frame_levels=True, augment_sigma=0.0001)
     defaults = {"negative_prompt": NEGATIVE_PROMPT, "text_encoder": "t5"}
     defaults |= PIPELINES[str(index["_class_name"])]
     return scheduler, WorldDefaults.from_dict(defaults, where=str(folder))

@@ -15,6 +15,7 @@ from worldfoundry.diffusion.guidance import guided
 from worldfoundry.diffusion.samplers import Denoise, initial_noise, sampler
 from worldfoundry.diffusion.schedule import noise_levels
 from worldfoundry.inference.config import SchedulerConfig
+from worldfoundry.nn.memo import Memo
 
 StepCallback = Callable[[int, int, Tensor], None]
 """(finished step, steps in all, the present estimate of the latents with deviation sigma_data)."""
@@ -69,6 +70,7 @@ class _Guide:
         self.interval, self.split, self.generators = scheduler.guidance_interval, split, generators
         given = condition.prefix_BCTHW is not None or condition.suffix_BCTHW is not None
         self.draws = scheduler.augment_noise and given
+        self._memos: dict[tuple[str, torch.Size], Memo] = {}  # only the augmentation noise differs between bindings
         self._fixed = self._bind(condition, unconditional)
 
     def denoise(self, x_BCTHW: Tensor, sigma_B: Tensor) -> Tensor:
@@ -80,7 +82,9 @@ class _Guide:
         return self._bind(condition, unconditional)(x_BCTHW, sigma_B)
 
     def _bind(self, condition: Condition, unconditional: Condition | None) -> Denoise:
-        return guided(self.denoiser, condition, unconditional, self.scale, interval=self.interval, split=self.split)
+        return guided(
+            self.denoiser, condition, unconditional, self.scale, interval=self.interval, split=self.split, memos=self._memos
+        )
 
     def _with_noise(self, condition: Condition, x_BCTHW: Tensor) -> Condition:
         noise = torch.stack([torch.randn(x_BCTHW.shape[1:], generator=g) for g in self.generators])

@@ -66,7 +66,11 @@ class DiffusionWorld:
         self.guardrails = Guardrails.from_policy(policy or GuardPolicy())
         self.encoder = encoder
         self.upsampler: PromptUpsampler = prompt_upsampler()  # reads nothing before its first prompt
-        self.denoiser = NetworkDenoiser(network, parametrization(scheduler.parametrization, scheduler.sigma_data))
+        self.denoiser = NetworkDenoiser(
+            network,
+            parametrization(scheduler.parametrization, scheduler.sigma_data),
+            frame_levels=scheduler.frame_levels,
+        )
 
     # -- the public call --------------------------------------------------------------------------------------------
 
