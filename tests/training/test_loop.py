@@ -14,7 +14,7 @@ from torch import nn
 
 from worldfoundry.core.errors import CheckpointError, UsageError, WorldFoundryError
 from worldfoundry.core.progress import read_metrics
-from worldfoundry.training.config import LoopConfig, OptimConfig
+from worldfoundry.training.config import LoopConfig, OptimConfig, ParallelConfig
 from worldfoundry.training.ema import EMA
 from worldfoundry.training.loop import claim, learning_rate, train
 from worldfoundry.training.method import StepOutput
@@ -196,6 +196,16 @@ def test_another_run_in_the_same_folder_is_refused(tmp_path):
     run_toy(tmp_path, steps=5)
     with pytest.raises(UsageError, match="another loop"):
         run_toy(tmp_path, steps=6)
+
+
+def test_how_a_run_is_shared_does_not_make_it_another(tmp_path):
+    """So a state of two ranks is taken up by one, and runs saved before the option existed still are the same runs."""
+    alone, shared = toy_config(steps=5), toy_config(steps=5, parallel=ParallelConfig(context=2))
+    assert alone.hash() == shared.hash() != toy_config(steps=6).hash()
+    claim(tmp_path, alone, {})
+    save_state(tmp_path, 1, {"x": torch.zeros(1)}, {}, keep=1)
+    claim(tmp_path, shared, {})
+    assert "parallel" not in (tmp_path / "run.json").read_text()
 
 
 def test_divergence_stops_before_the_weights_are_spoilt(tmp_path):
