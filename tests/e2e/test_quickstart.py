@@ -22,10 +22,10 @@ from worldfoundry.core.video_io import read_video
 from worldfoundry.data.sample import sample_footage
 from worldfoundry.evaluation.baselines import BACKGROUND, COPY_LAST
 from worldfoundry.evaluation.flow import CONSTANT_VELOCITY
-from worldfoundry.recipes import quickstart as road
+from worldfoundry.recipes import futures as road
 
 COMMAND = [sys.executable, "-m", "worldfoundry"]
-SETTINGS = ["--minutes", "0.12", "--evaluate-clips", "4", "--text", "none"]
+SETTINGS = ["--base", "none", "--minutes", "0.12", "--evaluate-clips", "4", "--text", "none"]
 
 
 def run(*arguments, timeout=280):
@@ -154,7 +154,7 @@ def test_the_same_command_finds_everything_done(out, footage):
 
 
 def test_other_settings_do_not_mix_with_a_finished_road(out, footage):
-    done = run("quickstart", "--data", footage, "--out", out, "--minutes", "0.2", "--evaluate-clips", "4", "--text", "none")
+    done = run("quickstart", "--data", footage, "--out", out, *SETTINGS[:2], "--minutes", "0.2", *SETTINGS[4:])
     assert done.returncode == 2
     assert done.stderr.count("error:") == 1
     assert "Traceback" not in done.stderr

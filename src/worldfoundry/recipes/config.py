@@ -96,7 +96,13 @@ class StageConfig(Config):
 
 
 class TrainDiffusionConfig(Config):
-    """Train a diffusion world model in the latent space of a tokenizer."""
+    """Train a diffusion world model in the latent space of a tokenizer.
+
+    Packaged: --config nano-diffusion (all simulated domains, for a GPU), cosmos-7b-text2world, cosmos-7b-video2world (the
+    published training, for many).
+    """
+
+    packaged: ClassVar[Path | None] = Path(__file__).parent / "configs" / "diffusion"
 
     data: Positional[Path]
     """A clip dataset."""
@@ -175,12 +181,14 @@ class QuickstartConfig(Config):
 
     out: Path = Path("quickstart")
     """Folder for everything: clips, checkpoints, generated videos, results.json, report.html."""
+    base: str = "none"
+    """World to train on, a shipped name or a folder; `none` begins from nothing, with a tokenizer of its own."""
     minutes: float = Field(default=6.5, gt=0)
     """Minutes of training in all, on the machine at hand; the rest of the road takes about three more."""
     data: Path | None = None
     """Your own folder of videos, in place of the sample footage."""
     tokenizer_share: float = Field(default=0.15, gt=0, lt=1)
-    """Share of the training minutes for the tokenizer."""
+    """Share of the training minutes for the tokenizer, where one is trained."""
     text: Literal["auto", "minilm", "none"] = "auto"
     """Text encoder for captions, as in `train diffusion`."""
     evaluate_clips: int = Field(default=32, ge=2)

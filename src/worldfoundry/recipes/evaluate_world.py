@@ -16,9 +16,8 @@ from worldfoundry.evaluation.present import clip_rows, curve_charts, difference_
 from worldfoundry.evaluation.report import Section, write_report
 from worldfoundry.inference.load import load
 from worldfoundry.inference.world import DiffusionWorld
-from worldfoundry.recipes.config import WindowConfig
 from worldfoundry.recipes.evaluate_world_config import EvaluateWorldConfig
-from worldfoundry.recipes.futures import CEILING, MODEL, SHUFFLED, ZERO, Futures, predict, training_stacks
+from worldfoundry.recipes.futures import CEILING, MODEL, SHUFFLED, ZERO, Futures, predict, training_stacks, window_of
 from worldfoundry.recipes.windows import Window, spread_windows
 
 SHOWN = {CEILING: "tokenizer only", MODEL: "model", SHUFFLED: "other actions", ZERO: "zero actions"}
@@ -62,11 +61,6 @@ def held_out(world: DiffusionWorld, folder: Path, count: int) -> list[Window]:
     if not long:
         raise DataError(f"None of the clips in {str(folder)!r} has {window.num_frames} frames.", "Curate longer videos.")
     return spread_windows(dataset, long, window, count)
-
-
-def window_of(world: DiffusionWorld) -> WindowConfig:
-    """Windows as long and large as what the world makes."""
-    return WindowConfig(num_frames=world.config.num_frames, height=world.config.height, width=world.config.width)
 
 
 def _domain(config: EvaluateWorldConfig, world: DiffusionWorld, name: str, windows: list[Window]) -> Domain:

@@ -3,7 +3,7 @@
 Axis legend: N windows, T frames, H height, W width, C = 3 (RGB), A action numbers.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from worldfoundry.recipes.tokenizer_validation import reconstruct
 from worldfoundry.recipes.windows import Window, spread_windows
 
 MODEL = "model"
+BASE = "base model, not trained on"
 SHUFFLED = "model, other clips' actions"
 ZERO = "model, zero actions"
 CEILING = "tokenizer ceiling"
@@ -57,13 +58,25 @@ class Futures:
         return [window.record.source_id for window in self.windows]
 
 
+def window_of(world: DiffusionWorld) -> WindowConfig:
+    """Windows as long and large as what the world makes."""
+    return WindowConfig(num_frames=world.config.num_frames, height=world.config.height, width=world.config.width)
+
+
 def predict(
-    world: DiffusionWorld, windows: list[Window], *, seed: int, training: Iterable[np.ndarray] | None = None, check: bool = True
+    world: DiffusionWorld,
+    windows: list[Window],
+    *,
+    seed: int,
+    training: Iterable[np.ndarray] | None = None,
+    check: bool = True,
+    others: Mapping[str, DiffusionWorld] | None = None,
 ) -> Futures:
     """The future of every window's prefix under true, shuffled and zero actions, and the controls that need the tokenizer.
 
-    `training` are clips for the nearest-neighbour control (None leaves it out). Captions that a guard objects to are left out;
-    with `check` the guards also look at every future. Raises BlockedError or GuardUnavailable if no window is left.
+    `others` are worlds of the same size that continue the same prefixes. `training` are clips for the nearest-neighbour
+    control (None leaves it out). Captions that a guard objects to are left out; with `check` the guards also look at every
+    future. Raises BlockedError or GuardUnavailable if no window is left.
     """
     windows, verdicts = guarded_windows(world.guardrails, windows)
     prefix, truth = world.config.num_prefix_frames, np.stack([w.frames for w in windows])
@@ -76,6 +89,8 @@ def predict(
         assert given is not None, "no others without actions"
         changed = np.concatenate([given[:, : prefix - 1], future[:, prefix - 1 :]], axis=1)
         candidates[name] = _sample(world, batches, truth, changed)
+    for name, other in (others or {}).items():
+        candidates[name] = _sample(other, _batches(other, windows, seed), truth, given if other.config.action_names else None)
     through = copy_last_frame(truth, prefix)
     candidates[CEILING] = reconstruct(world.tokenizer, torch.from_numpy(truth))
     candidates[COPY_THROUGH] = _given(reconstruct(world.tokenizer, torch.from_numpy(through)), truth, prefix)

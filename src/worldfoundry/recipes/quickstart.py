@@ -1,4 +1,6 @@
-"""The whole road in one command: footage → clips → tokenizer → world model → futures of held-out clips → guards → report.
+"""The whole road in one command: footage → clips → world model → futures of held-out clips → guards → report.
+
+The world model is a shipped one, trained on; with `--base none` it and its tokenizer begin from nothing.
 
 Axis legend: N windows, T frames, H height, W width, C = 3 (RGB), A action numbers.
 """
@@ -10,9 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+
 from worldfoundry.core.contracts import WorldVideo
 from worldfoundry.core.devices import pick_device
-from worldfoundry.core.errors import GuardError
+from worldfoundry.core.errors import GuardError, UsageError
 from worldfoundry.core.progress import clock, say
 from worldfoundry.curation.config import CurateConfig
 from worldfoundry.curation.pipeline import curate
@@ -20,8 +24,10 @@ from worldfoundry.data.clips import ClipDataset
 from worldfoundry.data.sample import sample_footage
 from worldfoundry.evaluation.compare import Evaluation, evaluate_predictions
 from worldfoundry.inference.config import SchedulerConfig
+from worldfoundry.inference.load import load
+from worldfoundry.inference.world import DiffusionWorld
 from worldfoundry.recipes.config import QuickstartConfig, TrainDiffusionConfig, TrainTokenizerConfig, WindowConfig
-from worldfoundry.recipes.futures import MODEL, SHUFFLED, ZERO, Futures, predict, training_stacks
+from worldfoundry.recipes.futures import BASE, MODEL, SHUFFLED, ZERO, Futures, predict, training_stacks, window_of
 from worldfoundry.recipes.train_diffusion import DiffusionRun, train_diffusion
 from worldfoundry.recipes.train_tokenizer import TokenizerRun, train_tokenizer
 from worldfoundry.recipes.windows import spread_windows
@@ -53,19 +59,26 @@ def quickstart(config: QuickstartConfig) -> Path:
 
     road = Road(config=config)
     out = config.out
-    pick_device(config.device)  # a device that is not here is said before the work, not after it
+    pick_device(config.device)  # a device or a base that is not here is said before the work, not after it
+    base = base_world(config)
     with road.step("curate"):
         curate(CurateConfig(input=str(config.data or sample_footage()), out=out / "clips"))
-    window = WindowConfig(mirror_action=MIRROR_PUSHER if config.data is None else None)
-    with road.step("train the tokenizer"):
-        tokenizer = train_tokenizer(tokenizer_recipe(config, window))
+    window = (WindowConfig() if base is None else window_of(base)).replace(
+        mirror_action=MIRROR_PUSHER if config.data is None else None
+    )
+    tokenizer = None
+    if base is None:
+        with road.step("train the tokenizer"):
+            tokenizer = train_tokenizer(tokenizer_recipe(config, window))
     with road.step("train the world model"):
-        world = train_diffusion(diffusion_recipe(config, window, tokenizer.folder))
+        recipe = diffusion_recipe(config, window, tokenizer.folder) if tokenizer else finetune_recipe(config, window)
+        world = train_diffusion(recipe)
     dataset = ClipDataset(out / "clips")
     with road.step("generate and guard"):
         windows = spread_windows(dataset, world.parts.held_out, window, config.evaluate_clips)
         training = training_stacks(dataset, world.parts.train, window, NEAREST_OF)
-        futures = predict(world.world, windows, seed=config.seed, training=training)
+        others = {} if base is None else {BASE: base}
+        futures = predict(world.world, windows, seed=config.seed, training=training, others=others)
         written = save_futures(futures, world, out / "generated")
     with road.step("evaluate"):
         evaluation = evaluate(futures, world)
@@ -73,6 +86,36 @@ def quickstart(config: QuickstartConfig) -> Path:
     report = write_quickstart_report(road, tokenizer, world, futures, evaluation)
     _summary(road, tokenizer, world, evaluation, report, written)
     return report
+
+
+def base_world(config: QuickstartConfig) -> DiffusionWorld | None:
+    """The world to train on, None for `none`. Raises CheckpointError or UsageError for a name or folder that is none."""
+    if config.base == "none":
+        return None
+    world = load(config.base, dtype=torch.float32)
+    if not isinstance(world, DiffusionWorld):
+        raise UsageError(f"{config.base!r} is no diffusion world.", "Give --base a shipped world, a world folder, or none.")
+    return world
+
+
+def finetune_recipe(config: QuickstartConfig, window: WindowConfig) -> TrainDiffusionConfig:
+    """All minutes for training the base on the new clips, at a lower learning rate than a beginner's."""
+    return TrainDiffusionConfig(
+        data=config.out / "clips",
+        init=Path(config.base),
+        out=config.out / "world-run",
+        text=config.text,
+        window=window,
+        loss=DiffusionLossConfig(change_weight=3.0),
+        loop=LoopConfig(
+            minutes=config.minutes,
+            seed=config.seed,
+            ema_decay=0.995,
+            save_every_s=20.0,
+            optim=OptimConfig(lr=5e-4, betas=(0.9, 0.98), warmup_steps=50),
+        ),
+        device=config.device,
+    )
 
 
 def tokenizer_recipe(config: QuickstartConfig, window: WindowConfig) -> TrainTokenizerConfig:
@@ -166,13 +209,14 @@ def action_response(futures: Futures, run: DiffusionRun) -> Evaluation | None:
 
 
 def _summary(
-    road: Road, tokenizer: TokenizerRun, run: DiffusionRun, evaluation: Evaluation, report: Path, written: list[Path]
+    road: Road, tokenizer: TokenizerRun | None, run: DiffusionRun, evaluation: Evaluation, report: Path, written: list[Path]
 ) -> None:
     """Closing lines for the person at the terminal."""
     model, copy = (evaluation.value("psnr_moving", name) for name in (MODEL, evaluation.baseline))
     total = sum(road.seconds.values())
     say("── done: " + ", ".join(f"{name} {clock(s)}" for name, s in road.seconds.items()) + f"; {clock(total)} in all")
-    say(f"tokenizer: held-out PSNR {tokenizer.metrics['held_out_psnr_db']} dB")
+    if tokenizer is not None:
+        say(f"tokenizer: held-out PSNR {tokenizer.metrics['held_out_psnr_db']} dB")
     say(f"world model: {run.facts['steps']} steps; moving pixels {model:.2f} dB, copy-last-frame {copy:.2f} dB")
     say(f"look at  {report}")
     first = str(written[0]) if written else "FIRST.png"

@@ -15,7 +15,7 @@ from worldfoundry.evaluation.charts import Series
 from worldfoundry.evaluation.compare import ALL, Evaluation
 from worldfoundry.evaluation.present import clip_rows, curve_charts, difference_table, horizon_table, summary_table
 from worldfoundry.evaluation.report import LineChart, Section, Table, Text, write_report
-from worldfoundry.recipes.futures import CEILING, MODEL, NEAREST, SHUFFLED, ZERO, Futures
+from worldfoundry.recipes.futures import BASE, CEILING, MODEL, NEAREST, SHUFFLED, ZERO, Futures
 from worldfoundry.recipes.quickstart import Road, action_response
 from worldfoundry.recipes.train_diffusion import DiffusionRun
 from worldfoundry.recipes.train_tokenizer import TokenizerRun
@@ -25,7 +25,7 @@ PUSHER = "centroid_error_pusher"
 
 
 def write_quickstart_report(
-    road: Road, tokenizer: TokenizerRun, run: DiffusionRun, futures: Futures, evaluation: Evaluation
+    road: Road, tokenizer: TokenizerRun | None, run: DiffusionRun, futures: Futures, evaluation: Evaluation
 ) -> Path:
     """Write OUT/report.html; returns its path."""
     response = action_response(futures, run)
@@ -53,7 +53,8 @@ def verdict_in_words(evaluation: Evaluation, response: Evaluation | None, run: D
     words = [
         _against(evaluation, name, metric, text)
         for metric, text in (("psnr_moving", "on moving pixels"), ("psnr", "on the full frame"))
-        for name in (COPY_LAST, BACKGROUND, NEAREST)
+        for name in (COPY_LAST, BACKGROUND, NEAREST, BASE)
+        if name in evaluation.candidates
     ]
     lost = evaluation.value("psnr_moving", CEILING) - evaluation.value("psnr_moving", MODEL)
     words.append(
@@ -96,17 +97,21 @@ def _steering(response: Evaluation) -> str:
     )
 
 
-def _what(road: Road, tokenizer: TokenizerRun, run: DiffusionRun, futures: Futures) -> list[str]:
+def _what(road: Road, tokenizer: TokenizerRun | None, run: DiffusionRun, futures: Futures) -> list[str]:
     config, defaults = road.config, run.world.config
+    if tokenizer is None:
+        what, coded = f"the shipped world model {config.base!r} on it", ""
+    else:
+        what = "a video tokenizer and a diffusion world model from nothing"
+        coded = f"Tokenizer: held-out PSNR {tokenizer.metrics['held_out_psnr_db']} dB. "
     source = "the sample footage" if config.data is None else f"the videos in {config.data.name!r}"
     return [
-        f"This page was made by one command, which curated {source}, trained a video tokenizer and a diffusion world model "
-        f"from nothing in {config.minutes:g} minutes, and let the model continue {len(futures.windows)} clips of videos that no "
-        "training saw.",
+        f"This page was made by one command, which curated {source}, trained {what} in {config.minutes:g} minutes, and let the "
+        f"model continue {len(futures.windows)} clips of videos that this training did not see.",
         f"Each clip has {defaults.num_frames} frames of {defaults.height}x{defaults.width} at {defaults.fps:g} frames a second; "
         f"the first {futures.prefix_frames} are given"
         + (", the rest follows the commanded actions." if defaults.action_names else "."),
-        f"Tokenizer: held-out PSNR {tokenizer.metrics['held_out_psnr_db']} dB. World model: {run.facts['steps']} steps, "
+        f"{coded}World model: {run.facts['steps']} steps, "
         f"{run.facts['precision']}, text encoder {defaults.text_encoder}. The checkpoint is {run.folder.name!r} in "
         f"{run.folder.parent.name!r}; `worldfoundry generate --world …` loads it.",
     ]
@@ -149,6 +154,8 @@ def training_charts(out: Path) -> list[Section]:
     """
     charts: list[Section] = []
     for name, run in (("Tokenizer", "tokenizer-run"), ("World model", "world-run")):
+        if not (out / run / "metrics.jsonl").is_file():  # a road without a tokenizer of its own
+            continue
         rows = read_metrics(out / run / "metrics.jsonl")
         x, y = _curve(rows, "loss")
         loss = Series(label="loss (running mean)", x=x, y=_smooth(y))
