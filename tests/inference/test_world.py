@@ -281,3 +281,29 @@ def test_load_says_what_is_not_a_checkpoint(tmp_path):
         wf.load("nowhere")
     with pytest.raises(CheckpointError, match=r"no config\.json"):
         wf.load(tmp_path)
+
+
+def test_a_step_cache_saves_calls_and_is_on_record(world):
+    calls = []
+    handle = world.network.blocks[0].mlp.register_forward_hook(lambda *_: calls.append(1))
+    exact = world.generate(input=frames(5), num_inference_steps=8)
+    assert len(calls) == 8
+    calls.clear()
+    quick = world.generate(input=frames(5), num_inference_steps=8, step_cache=1e9)
+    handle.remove()
+    assert len(calls) == 2  # the first step and the last
+    assert quick.config["step_cache"] == 1e9
+    assert exact.frames.shape == quick.frames.shape
+    assert world.network.blocks[0].mlp is not None
+
+
+def test_noise_is_drawn_on_the_cpu_whatever_the_world_runs_on(world, monkeypatch):
+    devices, randn = [], torch.randn
+    monkeypatch.setattr(
+        torch, "randn", lambda *a, generator, **k: devices.append(generator.device) or randn(*a, generator=generator)
+    )
+    elsewhere = world.scheduler.replace(augment_noise=True)
+    monkeypatch.setattr(world, "scheduler", elsewhere)
+    world.sample_latents(world.resolve(guidance_scale=1.0), [frames(5)], None)
+    assert len(devices) == 1 + 2 * 2
+    assert {device.type for device in devices} == {"cpu"}

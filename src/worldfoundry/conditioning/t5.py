@@ -58,6 +58,15 @@ class T5TextEncoder:
     def count_tokens(self, prompt: str) -> int:
         return len(self._pieces(prompt).input_ids)
 
+    @property
+    def stored_bytes(self) -> int:
+        """What the encoder's weights take on disk, and about that in memory."""
+        return sum(file.stat().st_size for file in self.encoder.glob("*.safetensors"))
+
+    def release(self) -> None:
+        """Let go of the network; the next prompt reads it anew."""
+        self.__dict__.pop("_network", None)
+
     @cached_property
     def _network(self) -> Any:
         transformers = _transformers()

@@ -123,3 +123,5 @@ class Request(Config):
     """Most frames of an input that condition."""
     keep_input: bool = True
     """Whether the output begins and ends with the given frames' own pixels."""
+    step_cache: float = Field(default=0.0, ge=0)
+    """How much the input of a step may change, relatively, before the network computes it in full; 0 = always in full."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from worldfoundry.core.checkpoint import load_component, read_weights
 from worldfoundry.core.devices import pick_device, pick_dtype
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from worldfoundry.inference.offload import Level
     from worldfoundry.tokenizers.tokenizer import Tokenizer
 
 # kind of original checkpoint → function (state_dict, config) → component
@@ -35,12 +36,15 @@ def load(
     *,
     dtype: "torch.dtype | str | None" = None,
     device: "torch.device | str | None" = None,
+    offload: "Level | Literal['auto']" = "auto",
+    weights: Literal["stored", "int8"] = "stored",
 ) -> Any:
     """Load a tokenizer, a network or a world; eval mode, no gradients, with `.config` and `.provenance`.
 
     A name is that of a shipped model (`worldfoundry models list`). A folder with `model_index.json` gives a world, one with
     `config.json` (ours or diffusers' layout) the component it names. `dtype=None` keeps the stored dtype; `device=None` keeps
-    the CPU. Raises CheckpointError (exit code 2).
+    the CPU. Of a world, `offload` says which weights wait beside the device (`auto`: as its free memory needs), and
+    `weights="int8"` rounds those of the network's blocks to 8 bits. Raises CheckpointError (exit code 2).
     """
     folder = model_place(name_or_folder)
     dtype = pick_dtype(dtype) if isinstance(dtype, str) else dtype
@@ -48,7 +52,7 @@ def load(
     if (folder / "model_index.json").is_file():
         from worldfoundry.inference.world_folder import load_world
 
-        world = load_world(folder, dtype=dtype, device=device)
+        world = load_world(folder, dtype=dtype, device=device, offload=offload, weights=weights)
         check_same_latents(world.network.config.out_channels, world.tokenizer.spec.channels, folder)
         return world
     return load_part(folder, dtype=dtype, device=device)

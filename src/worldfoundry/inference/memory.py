@@ -50,7 +50,7 @@ def denoise_bytes(config: DiTConfig, batch: int, latent_THW: tuple[int, int, int
 
 
 def decode_bytes(tokenizer: VideoTokenizer, height: int, width: int, batch: int = 1) -> int:
-    """The most that decoding holds at a time: a latent frame (long clips come in chunks). 0 for a tokenizer not ours."""
+    """The least that decoding can hold at a time without tiles: one latent frame. 0 for a tokenizer that is not ours."""
     if not isinstance(tokenizer, Tokenizer):
         return 0
     return latent_frame_bytes(tokenizer.config, batch, height, width, tokenizer.dtype)

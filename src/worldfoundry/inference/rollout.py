@@ -13,14 +13,17 @@ import torch
 from torch import Tensor
 
 from worldfoundry.conditioning.condition import Condition
+from worldfoundry.core.contracts import VideoTokenizer
+from worldfoundry.diffusion.step_cache import step_cache
 from worldfoundry.inference.conditions import encode_frames, end_frames, start_frames, to_unit_range, window_actions
 from worldfoundry.inference.config import Request
 from worldfoundry.inference.decoding import StreamDecoder, decode_whole
 from worldfoundry.inference.frames import conditioning_length
-from worldfoundry.inference.memory import denoise_bytes, free_bytes
+from worldfoundry.inference.memory import decode_bytes, denoise_bytes, free_bytes
 from worldfoundry.inference.request import prompts_of
 from worldfoundry.inference.sampling import StepCallback, sample_window, sampling_levels, seeded
 from worldfoundry.inference.windows import Window, plan_windows, prompt_at
+from worldfoundry.tokenizers.tiling import TiledTokenizer
 from worldfoundry.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -57,11 +60,13 @@ class Rollout:
         self.plan = plan(world, request, ends_exactly=given.end_BFHWC is not None)
         self.sigmas = sampling_levels(world.scheduler, request.num_inference_steps)
         self.generators = seeded(request.seed, len(given.starts))
+        self._in_tiles: bool | None = None
 
     def latents(self) -> Tensor:
         """Normalised latents of the clip, [B, C, T, H, W] in float32."""
         parts = [z for z, _ in self._windows(decode=False)]
-        return self.tokenizer.normalize(torch.cat(parts, dim=2))
+        with self.world.running(self.tokenizer):
+            return self.tokenizer.normalize(torch.cat(parts, dim=2))
 
     def video(self) -> np.ndarray:
         """uint8 [B, F, H, W, 3], as many frames and pixels as the latents cover."""
@@ -69,7 +74,8 @@ class Rollout:
         pieces = [frames for _, frames in parts if frames is not None]
         if len(pieces) == len(parts):
             return np.concatenate(pieces, axis=1)
-        return decode_whole(self.tokenizer, torch.cat([z for z, _ in parts], dim=2))
+        with self.world.running(self.tokenizer):
+            return decode_whole(self._tiled(), torch.cat([z for z, _ in parts], dim=2))
 
     # -- one window after the other -----------------------------------------------------------------------------------
 
@@ -78,36 +84,47 @@ class Rollout:
         world, total = self.world, self.shape_CTHW[1]
         contexts = [world.encode_text(prompt) for prompt in prompts_of(self.request)]
         negative = world.encode_text(self.request.negative_prompt) if self.request.guidance_scale else None
+        world.release_text()
         decoder = self._decoder()
         re_encodes = decoder is not None and world.config.extension == "frames"
-        prefix, suffix = self._start(), self._end()
+        with world.running(self.tokenizer):
+            prefix, suffix = self._start(), self._end()
         for number, window in enumerate(self.plan):
             last = number == len(self.plan) - 1
             context = contexts[prompt_at(window, len(contexts), total)]
             condition = self._condition(window, context, prefix, suffix if last else None)
             z_BCTHW = self._sample(number, condition, negative)
             new_BCTHW = z_BCTHW[:, :, window.overlap : total - window.start]
-            frames = decoder(new_BCTHW) if decoder is not None and (decode or (re_encodes and not last)) else None
+            frames = None
+            if decoder is not None and (decode or (re_encodes and not last)):
+                with world.running(self.tokenizer):
+                    frames = decoder(new_BCTHW)
             yield new_BCTHW, frames
             if not last:
                 overlap = self.plan[number + 1].overlap
-                prefix = self._carried(z_BCTHW, decoder if re_encodes else None, overlap)
+                with world.running(self.tokenizer):
+                    prefix = self._carried(z_BCTHW, decoder if re_encodes else None, overlap)
 
     def _sample(self, number: int, condition: Condition, negative_BLD: Tensor | None) -> Tensor:
         """Raw latents of window `number`."""
-        world, steps, tell = self.world, len(self.sigmas) - 1, None
-        if (callback := self.callback) is not None:
+        world, steps = self.world, len(self.sigmas) - 1
+        shape = (self.shape_CTHW[0], self.plan[number].length, *self.shape_CTHW[2:])
+        negative = None if negative_BLD is None else condition.unconditional(negative_BLD)
+        split = self._splits(shape[1:])
+        with step_cache(world.network, self.request.step_cache) as cache, world.running(world.network):
 
             def tell(step: int, x0_BCTHW: Tensor) -> None:
-                callback(number * steps + step, len(self.plan) * steps, x0_BCTHW)
+                if cache is not None:
+                    cache.must_compute = step + 2 >= steps  # the last step is what is seen
+                if self.callback is not None:
+                    self.callback(number * steps + step, len(self.plan) * steps, x0_BCTHW)
 
-        shape = (self.shape_CTHW[0], self.plan[number].length, *self.shape_CTHW[2:])
-        normalized_BCTHW = sample_window(
-            world.denoiser, world.scheduler, self.sigmas, condition,
-            None if negative_BLD is None else condition.unconditional(negative_BLD), self.request.guidance_scale,
-            shape, self.generators, world.device, split=self._splits(shape[1:]), tell=tell,
-        )  # fmt: skip
-        return self.tokenizer.denormalize(normalized_BCTHW)
+            normalized_BCTHW = sample_window(
+                world.denoiser, world.scheduler, self.sigmas, condition, negative, self.request.guidance_scale,
+                shape, self.generators, world.device, split=split, tell=tell,
+            )  # fmt: skip
+        with world.running(self.tokenizer):
+            return self.tokenizer.denormalize(normalized_BCTHW)
 
     def _splits(self, latent_THW: tuple[int, int, int]) -> bool:
         """Whether both branches of guidance are too much for one pass."""
@@ -116,10 +133,20 @@ class Rollout:
 
     def _decoder(self) -> StreamDecoder | None:
         """For a clip of several windows; a tokenizer that is not ours decodes whole clips only."""
-        if len(self.plan) == 1 or not isinstance(self.tokenizer, Tokenizer):
+        if len(self.plan) == 1 or self._tiled() is not self.tokenizer or not isinstance(self.tokenizer, Tokenizer):
             return None
         most = max(window.overlap for window in self.plan)
         return StreamDecoder(self.tokenizer, keep=1 + (most - 1) * self.tokenizer.spec.t)
+
+    def _tiled(self) -> VideoTokenizer:
+        """The tokenizer, in tiles where one latent frame of the whole picture is more than the memory holds."""
+        if self._in_tiles is None:
+            batch, (height, width) = len(self.given.starts), (self.request.height, self.request.width)
+            self._in_tiles = decode_bytes(self.tokenizer, height, width, batch) > free_bytes(self.world.device)
+        if not self._in_tiles:
+            return self.tokenizer
+        side = self.tokenizer.spec.h
+        return TiledTokenizer(self.tokenizer, tile=512 // side * side, overlap=64 // side * side)
 
     # -- what a window is told ----------------------------------------------------------------------------------------
 

@@ -4,14 +4,16 @@ Axis legend: B batch, C latent channels, T frames, H height, W width, L context 
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from worldfoundry import __version__
+from worldfoundry.conditioning.t5 import T5TextEncoder
 from worldfoundry.conditioning.text import TextEncoder, text_encoder
 from worldfoundry.conditioning.upsampler import PromptUpsampler, prompt_upsampler
 from worldfoundry.core.contracts import Verdict, WorldVideo
@@ -28,9 +30,11 @@ from worldfoundry.inference.memory import (
     denoise_bytes,
     free_bytes,
     memory_errors_explained,
+    module_bytes,
     video_bytes,
     what_fits,
 )
+from worldfoundry.inference.offload import Level, Offloader, Sizes, choose_level
 from worldfoundry.inference.request import (
     check_actions,
     check_lengths,
@@ -71,6 +75,7 @@ class DiffusionWorld:
             parametrization(scheduler.parametrization, scheduler.sigma_data),
             frame_levels=scheduler.frame_levels,
         )
+        self.offloader: Offloader | None = None
 
     # -- the public call --------------------------------------------------------------------------------------------
 
@@ -94,6 +99,7 @@ class DiffusionWorld:
         num_prefix_frames: int | None = None,
         keep_input: bool = True,
         upsample_prompt: bool | None = None,
+        step_cache: float = 0.0,
     ) -> WorldVideo:
         """One video that follows `input` (an image, a video, or uint8 frames), `prompt` and `actions`, and arrives at `end`.
 
@@ -102,7 +108,8 @@ class DiffusionWorld:
         [num_frames − 1 or more, A] in the dataset's units, action i acting between frames i and i + 1 of the output.
         The output starts and ends with the given frames' own pixels (`keep_input`) or with their reconstruction.
         A video longer than the world was trained for is made window by window; several prompts share it out evenly.
-        `callback_on_step_end(step, steps, x0)` sees the present estimate of a window's latents.
+        `callback_on_step_end(step, steps, x0)` sees the present estimate of a window's latents. `step_cache` above 0 skips
+        work in steps that change little (`diffusion.step_cache`).
         `upsample_prompt` lets `self.upsampler` detail the prompt first; None does so for published worlds that are given no frames.
         Raises UsageError for a request that cannot be met, BlockedError or GuardUnavailable from the guards.
         """
@@ -111,7 +118,7 @@ class DiffusionWorld:
         request = complete_request(self.config, {
             "prompt": prompt, "negative_prompt": negative_prompt, "num_frames": num_frames, "height": height, "width": width,
             "fps": fps, "num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale, "seed": seed,
-            "num_prefix_frames": num_prefix_frames, "keep_input": keep_input,
+            "num_prefix_frames": num_prefix_frames, "keep_input": keep_input, "step_cache": step_cache,
         })  # fmt: skip
         verdicts = self._guard_texts(request)  # before anything is said about what this world can do
         check_request(request, self.config, self.scheduler)
@@ -182,9 +189,55 @@ class DiffusionWorld:
             self.encoder = text_encoder(self.config.text_encoder, rows)
         return self.encoder.encode([text]).to(self.device)
 
+    # -- where it runs ----------------------------------------------------------------------------------------------
+
     @property
     def device(self) -> torch.device:
-        return next(self.network.parameters()).device
+        """Where it computes; where weights wait is the offloader's business."""
+        return self.offloader.device if self.offloader is not None else next(self.network.parameters()).device
+
+    def place(self, device: torch.device, level: Level | Literal["auto"] = "auto") -> Level:
+        """Move to a device at an offload level; `auto` takes the fastest that the free memory is enough for, and returns it."""
+        if self.offloader is not None:
+            self.offloader.release()
+            self.offloader = None
+        if level == "auto":
+            level = "none" if device.type == "cpu" else choose_level(self._sizes(), free_bytes(device))
+        if level == "none":
+            self.network.to(device), self.tokenizer.to(device)
+        else:
+            self.offload(Offloader(device, level))
+        if isinstance(self.encoder, T5TextEncoder):
+            fits = level != "sequential" or self.encoder.stored_bytes <= free_bytes(device)
+            self.encoder.device = device if fits else None
+        return level
+
+    def offload(self, offloader: Offloader) -> None:
+        """Let an offloader keep the network and the tokenizer."""
+        offloader.park(self.network, self.network.blocks)
+        offloader.park(self.tokenizer)
+        self.offloader = offloader
+
+    def running(self, part: nn.Module) -> AbstractContextManager[None]:
+        """Within, a part's weights are on the device."""
+        return nullcontext() if self.offloader is None else self.offloader.at_work(part)
+
+    def release_text(self) -> None:
+        """Once a request's texts are encoded: let go of a large encoder that shares the device with what comes next."""
+        if self.offloader is not None and isinstance(self.encoder, T5TextEncoder):
+            self.encoder.release()
+
+    def _sizes(self) -> Sizes:
+        request = complete_request(self.config, {})
+        _, _, rows, columns = latent_shape(self, request)
+        window = (window_length(self, request), rows, columns)
+        return Sizes(
+            text=self.encoder.stored_bytes if isinstance(self.encoder, T5TextEncoder) else 0,
+            network=module_bytes(self.network),
+            tokenizer=module_bytes(self.tokenizer),
+            denoise=denoise_bytes(self.network.config, 1, window, self.dtype),
+            decode=decode_bytes(self.tokenizer, request.height, request.width),
+        )
 
     @property
     def dtype(self) -> torch.dtype:

@@ -7,7 +7,7 @@ to fetch it by, lies in `text_encoder/` and `tokenizer/` as in a published pipel
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -19,9 +19,11 @@ from worldfoundry.core.files import atomic_folder, read_fields, write_json
 from worldfoundry.diffusion.dit import DiT
 from worldfoundry.inference.config import SchedulerConfig, WorldDefaults
 from worldfoundry.inference.load import load_part
+from worldfoundry.inference.offload import Level
 from worldfoundry.inference.published import PARTS, PIPELINES, read_published
 from worldfoundry.inference.shared_tokenizer import read_world_tokenizer, shared_entry, shared_with
 from worldfoundry.inference.world import DiffusionWorld
+from worldfoundry.nn.int8 import Int8Linear, quantize_linears
 from worldfoundry.tokenizers.tokenizer import Tokenizer
 
 CLASS = "WorldFoundryDiffusionWorld"
@@ -38,12 +40,16 @@ def save_world(
 ) -> Path:
     """Write a world folder, atomically. A T5 encoder is copied along; a tokenizer that ships with the package may be named instead.
 
-    Raises CheckpointError for a tokenizer that is not ours.
+    Raises CheckpointError for a tokenizer that is not ours, and for weights that are not the world's own (int8, offloaded).
     """
     if not isinstance(world.tokenizer, Tokenizer):
         raise CheckpointError(
             f"A world with a {type(world.tokenizer).__name__} cannot be written, because diffusers holds that network.",
             "Copy the folder that it was read from.",
+        )
+    if world.offloader is not None or any(isinstance(module, Int8Linear) for module in world.network.modules()):
+        raise CheckpointError(
+            "A world with int8 or offloaded weights is for generating, not for saving.", "Load it again without either."
         )
     with atomic_folder(folder, overwrite=overwrite) as temporary:
         parts = (("transformer", "dit", world.network), ("vae", "tokenizer", world.tokenizer))
@@ -70,10 +76,17 @@ def save_world(
     return folder
 
 
-def load_world(folder: Path, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> DiffusionWorld:
+def load_world(
+    folder: Path,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | None = None,
+    offload: Level | Literal["auto"] = "auto",
+    weights: Literal["stored", "int8"] = "stored",
+) -> DiffusionWorld:
     """Read a world folder, ours or a published pipeline. Raises CheckpointError that names the missing part or unknown class.
 
-    T5 is not read before the first prompt.
+    T5 is not read before the first prompt. Weights come to the CPU first: only then is known whether the device holds them.
     """
     index = read_fields(folder / "model_index.json")
     name = str(index.get("_class_name"))
@@ -88,9 +101,9 @@ def load_world(folder: Path, *, dtype: torch.dtype | None = None, device: torch.
     else:
         _check_parts(folder, PARTS)
         scheduler, defaults = read_published(folder, index)
-    encoder = _t5(folder, defaults, dtype, device) if defaults.text_encoder == "t5" else None
-    network = load_part(folder / "transformer", dtype=dtype, device=device)
-    tokenizer = read_world_tokenizer(folder, index, dtype=dtype, device=device)
+    encoder = _t5(folder, defaults, dtype) if defaults.text_encoder == "t5" else None
+    network = load_part(folder / "transformer", dtype=dtype)
+    tokenizer = read_world_tokenizer(folder, index, dtype=dtype)
     _check_kinds(folder, network, tokenizer)
     if name in PIPELINES and network.config.condition_mask != bool(defaults.num_prefix_frames):
         has = "a" if network.config.condition_mask else "no"
@@ -106,7 +119,12 @@ def load_world(folder: Path, *, dtype: torch.dtype | None = None, device: torch.
         )
     provenance = read_fields(folder / "provenance.json") if (folder / "provenance.json").exists() else {}
     provenance = {**provenance, "folder": str(folder)}
-    return DiffusionWorld(network, tokenizer, scheduler, defaults, encoder=encoder, provenance=provenance)
+    if weights == "int8":
+        quantize_linears(network.blocks)
+        provenance["weights"] = "int8"
+    world = DiffusionWorld(network, tokenizer, scheduler, defaults, encoder=encoder, provenance=provenance)
+    world.place(device or torch.device("cpu"), offload)
+    return world
 
 
 def _read_ours(folder: Path, index: Mapping[str, Any]) -> tuple[SchedulerConfig, WorldDefaults]:
@@ -121,10 +139,10 @@ def _read_ours(folder: Path, index: Mapping[str, Any]) -> tuple[SchedulerConfig,
     return scheduler, WorldDefaults.from_dict(defaults, where=str(folder / "model_index.json"))
 
 
-def _t5(folder: Path, defaults: WorldDefaults, dtype: torch.dtype | None, device: torch.device | None) -> T5TextEncoder:
+def _t5(folder: Path, defaults: WorldDefaults, dtype: torch.dtype | None) -> T5TextEncoder:
     _check_parts(folder, PARTS[3:])
     folders = (folder / "text_encoder", folder / "tokenizer")
-    return T5TextEncoder(*folders, defaults.context_rows, dtype=dtype, device=device)
+    return T5TextEncoder(*folders, defaults.context_rows, dtype=dtype)
 
 
 def _check_parts(folder: Path, parts: Sequence[str]) -> None:

@@ -1,0 +1,34 @@
+"""Weights in 8 bits: exact where they are representable, within half a step elsewhere."""
+
+import pytest
+import torch
+from torch import nn
+
+from worldfoundry.nn.int8 import Int8Linear, quantize_linears
+
+
+def test_rows_of_whole_steps_are_exact():
+    linear = nn.Linear(4, 2)
+    linear.weight.data = torch.tensor([[127.0, -3.0, 0.0, 64.0], [-12.7, 0.1, 6.4, 0.0]])
+    x = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(Int8Linear(linear)(x), linear(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_every_weight_is_within_half_a_step_of_its_row(dtype):
+    linear = nn.Linear(64, 16, bias=False).to(dtype)
+    small = Int8Linear(linear)
+    error = (small.weight.float() * small.scale.float()[:, None] - linear.weight.float()).abs()
+    rounding = 0.01 if dtype == torch.bfloat16 else 1e-5
+    assert (error <= small.scale.float()[:, None] * 0.5 + rounding * linear.weight.float().abs()).all()
+    assert small.weight.dtype == torch.int8
+    assert small(torch.ones(2, 64, dtype=dtype)).dtype == dtype
+
+
+def test_a_row_of_zeros_stays_zero_and_all_linears_are_replaced():
+    network = nn.Sequential(nn.Linear(3, 3), nn.Sequential(nn.ReLU(), nn.Linear(3, 2)))
+    nn.init.zeros_(network[0].weight)
+    nn.init.zeros_(network[0].bias)
+    assert quantize_linears(network) == 2
+    assert not any(type(module) is nn.Linear for module in network.modules())
+    assert torch.equal(network[0](torch.ones(1, 3)), torch.zeros(1, 3))
