@@ -57,8 +57,8 @@ class SelfAttention(nn.Module):
 
     def forward(self, x_BLD: Tensor, cos_B1Le: Tensor, sin_B1Le: Tensor) -> Tensor:
         q, k, v = self.to_qkv(x_BLD).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        q = apply_rope(self.norm_q(q), cos_B1Le, sin_B1Le)
-        k = apply_rope(self.norm_k(k), cos_B1Le, sin_B1Le)
+        q = apply_rope(self.norm_q(q.float()), cos_B1Le, sin_B1Le)  # in float32 throughout, then rounded once
+        k = apply_rope(self.norm_k(k.float()), cos_B1Le, sin_B1Le)
         return self.to_out(self.attend(q, k, v).transpose(1, 2).flatten(2))
 
 
