@@ -7,6 +7,7 @@ import torch
 import worldfoundry as wf
 from worldfoundry.conditioning.text import NullTextEncoder
 from worldfoundry.core.errors import ConfigError, DataError
+from worldfoundry.core.progress import read_metrics
 from worldfoundry.data.clips import ClipDataset
 from worldfoundry.diffusion.config import DiTConfig
 from worldfoundry.diffusion.dit import DiT
@@ -122,7 +123,7 @@ def test_clips_are_padded_to_the_nearest_aspect_and_the_mask_says_where(make_dat
     assert all(group.padded for group in stages[0].groups)
 
 
-def test_stages_have_caches_of_their_own_and_resume_across_the_border(make_dataset, base, tmp_path):
+def test_stages_have_caches_of_their_own_and_resume_across_the_border(make_dataset, base, tmp_path, capsys):
     data = make_dataset(CLIPS)
     stages = (StageConfig(share=0.5, num_frames=5, batch_size=3),)
 
@@ -147,6 +148,10 @@ def test_stages_have_caches_of_their_own_and_resume_across_the_border(make_datas
     for cut in (1, 2, 3):
         again = run(tmp_path / f"cut{cut}").world.network.state_dict()
         assert all(torch.equal(value, again[name]) for name, value in whole.world.network.state_dict().items())
+    rows = read_metrics(tmp_path / "whole" / "metrics.jsonl")
+    assert all("mfu" in row for row in rows if "loss" in row)
+    said = capsys.readouterr().err
+    assert said.count("training takes about") == 7  # once a start
     names = sorted(path.name for path in (tmp_path / "whole" / "latents").iterdir())
     assert names == ["1x16x16-every8-images", "5x16x16-every8", "9x16x16-every8"]
     world = wf.load(whole.folder)

@@ -1,7 +1,9 @@
 """Which device to run on, in which dtype, and what this machine is."""
 
+import math
 import os
 import platform
+import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -95,3 +97,32 @@ def _cpu_model() -> str:
             return next((line.split(":")[1].strip() for line in file if line.startswith("model name")), platform.machine())
     except OSError:
         return platform.processor() or platform.machine()
+
+
+def matrix_rate(device: "torch.device", dtype: "torch.dtype", seconds: float = 0.2) -> float:
+    """Floating-point operations per second of a square matrix product, the best of as many as fit in `seconds` (2 at least)."""
+    import torch
+
+    side = 8192 if device.type == "cuda" else 1024
+    a, b = (torch.ones(side, side, device=device, dtype=dtype) for _ in range(2))
+    best, end, count = math.inf, time.perf_counter() + seconds, 0
+    while count < 2 or time.perf_counter() < end:
+        start = time.perf_counter()
+        torch.mm(a, b)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        best, count = min(best, time.perf_counter() - start), count + 1
+    return 2 * side**3 / best
+
+
+def free_memory(device: "torch.device") -> int | None:
+    """Bytes that are free on a device (for the CPU: that the system can give without swapping), None where nobody says."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        with open("/proc/meminfo", encoding="utf-8") as file:
+            return next((int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable")), None)
+    except OSError:
+        return None

@@ -30,11 +30,12 @@ from worldfoundry.nn.rope import BASE_FPS
 from worldfoundry.recipes.base_world import Base, check_size, check_tokenizer, follow, read_base, start_from
 from worldfoundry.recipes.config import TrainDiffusionConfig
 from worldfoundry.recipes.diffusion_data import DiffusionData, diffusion_data
-from worldfoundry.recipes.diffusion_plan import plan
+from worldfoundry.recipes.diffusion_plan import Stage, plan
 from worldfoundry.recipes.windows import Split, check_window, split
 from worldfoundry.tokenizers.tokenizer import Tokenizer
-from worldfoundry.training.distributed import main_first, only_main_goes_on, process_group
+from worldfoundry.training.distributed import main_first, only_main_goes_on, process_group, rank_count
 from worldfoundry.training.loop import TrainResult, claim, train
+from worldfoundry.training.memory import check_memory, estimate_memory, trains_in_bfloat16
 from worldfoundry.training.methods.diffusion import DiffusionMethod
 
 MINILM_WIDTH = 384
@@ -74,6 +75,7 @@ def train_diffusion(config: TrainDiffusionConfig) -> DiffusionRun:
     encoder = pick_text_encoder(config, data.captions, base)
     dit = dit_config(config, tokenizer.spec, encoder.width, 0 if data.rms_A is None else len(data.rms_A), base)
     network = _network(config, dit, base).to(device)
+    _check_memory(config, network, stages, tokenizer.spec)
     fps = _usual_fps(parts)
     method = DiffusionMethod(network, config.loss, encoder.encode(data.captions), fps=fps)
     result = train(method, data.stream, config.loop, config.out, identity=identity, title="world model")
@@ -199,6 +201,19 @@ def _network(config: TrainDiffusionConfig, dit: DiTConfig, base: Base | None) ->
         start_from(network, base.world.network)
         say(f"going on from {str(config.init)!r}, {sum(p.numel() for p in network.parameters()) / 1e6:.1f} M parameters")
     return network
+
+
+def _check_memory(config: TrainDiffusionConfig, network: DiT, stages: list[Stage], spec: TokenizerSpec) -> None:
+    """Say what the largest batch of all stages will need. Raises ResourceError where that is hopeless."""
+    device, count = network.patch_embed.weight.device, rank_count()
+    shapes = []
+    for group in (group for stage in stages for group in stage.groups):
+        w, clips = group.window, -(-group.batch_size * config.loop.parallel.context // count)
+        shapes.append((clips, spec.latent_frames(w.num_frames), w.height // spec.h, w.width // spec.w))
+    parameters = sum(p.numel() for p in network.parameters())
+    bfloat16 = trains_in_bfloat16(config.loop, device)
+    estimate = estimate_memory(parameters, network.config, shapes, config.loop, bfloat16=bfloat16, ranks=count)
+    check_memory(estimate, device, config.loop)
 
 
 def _usual_fps(parts: Split) -> float:

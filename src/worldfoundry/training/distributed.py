@@ -85,6 +85,11 @@ def is_main() -> bool:
     return not dist.is_initialized() or dist.get_rank() == 0
 
 
+def rank_count() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
 @contextmanager
 def main_first() -> Iterator[None]:
     """Main carries out the block, then the others do, who find what main wrote."""
@@ -214,7 +219,7 @@ def distribute(method: Method, data: BatchStream, config: LoopConfig) -> tuple[R
     module, parallel = method.module, config.parallel
     if parallel.activation_checkpointing:
         _checkpoint_blocks(module)
-    count = dist.get_world_size() if dist.is_initialized() else 1
+    count = rank_count()
     _check(method, config, count)
     if count == 1:
         return Ranks(), data
@@ -281,7 +286,8 @@ def _self_attentions(module: nn.Module) -> list[Any]:
 
 def _split_tokens(module: Any, group: dist.ProcessGroup, config: ParallelConfig) -> None:
     module.token_split = FrameSplit(group)
-    attend = Ulysses(group) if config.context_mode == "ulysses" else Ring(group)
+    how = Ulysses(group) if config.context_mode == "ulysses" else Ring(group)
+    attend = torch.compiler.disable(how.__call__)  # a compiled block leaves the exchange between processes as it is
     for part in _self_attentions(module):
         part.attend = attend
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from worldfoundry.core.devices import fast_bfloat16
+from worldfoundry.core.devices import fast_bfloat16, matrix_rate
 from worldfoundry.core.errors import UsageError, WorldFoundryError
 from worldfoundry.core.files import atomic_path, read_fields, sole_writer, write_json
 from worldfoundry.core.progress import MetricsLog, progress, read_metrics, say
@@ -67,7 +67,7 @@ class Trainer:
         self.ema = moving_average(method.module, config)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.step, self.seconds, self.loss = 0, 0.0, math.nan
-        self.precision = ""
+        self.precision, self.flops, self.matrix_rate = "", 0.0, 0.0
         self.total_steps = config.steps or 0
 
     # -- one step ---------------------------------------------------------------------------------------------------
@@ -81,6 +81,7 @@ class Trainer:
                 part.begin_step(self.progress())
         self.ranks.seed_step(self.config.seed, self.step, None if isinstance(self.method, Shared) else self.generator)
         output = self._forward(self.data.next_batch(), self.precision)
+        self.flops = output.flops / self.ranks.context
         output.loss.backward()
         norm = self.ranks.clip_gradients(self.method.module, self.config.optim.clip_grad_norm)
         if not math.isfinite(norm):
@@ -102,6 +103,18 @@ class Trainer:
         if self.config.minutes is not None:
             return min(1.0, self.seconds / (60 * self.config.minutes))
         return self.step / self.total_steps
+
+    def utilization(self, seconds: float) -> Mapping[str, float]:
+        """`mfu`: the operations of the last step, which took `seconds`, as a share of what matrix products reach here."""
+        if not self.flops:
+            return {}
+        if not self.matrix_rate:
+            dtype = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+            self.matrix_rate = matrix_rate(self.device, dtype)
+            say(
+                f"a step takes {self.flops / 1e9:.4g} GFLOP; {self.precision} products reach {self.matrix_rate / 1e9:.4g} GFLOP/s"
+            )
+        return {"mfu": round(self.flops / seconds / self.matrix_rate, 4)}
 
     def _forward(self, batch: Any, precision: str) -> Any:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
@@ -261,12 +274,12 @@ def _run(
     while trainer.progress() < 1.0:
         start = time.perf_counter()
         metrics = trainer.run_step()
-        spent = trainer.seconds + time.perf_counter() - start
-        trainer.seconds, stopped = trainer.ranks.largest([spent, bool(stop)])
+        taken = time.perf_counter() - start
+        trainer.seconds, stopped = trainer.ranks.largest([trainer.seconds + taken, bool(stop)])
         bar.advance(100 * trainer.progress() - bar.done, f"step {trainer.step}, loss {trainer.loss:.4g}")
         ended = trainer.progress() >= 1.0
         if log and (trainer.step % config.log_every == 0 or ended):
-            log.log(trainer.step, seconds=round(trainer.seconds, 2), **metrics)
+            log.log(trainer.step, seconds=round(trainer.seconds, 2), **metrics, **trainer.utilization(taken))
         if callback is not None and (trainer.seconds >= next_call or ended):
             ema = trainer.whole_ema()
             if log:

@@ -12,10 +12,11 @@ from worldfoundry.core.errors import UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class StepOutput:
-    """The scalar to minimise, and plain numbers worth logging."""
+    """The scalar to minimise, plain numbers worth logging, and the operations of forward and backward (0: not counted)."""
 
     loss: Tensor
     metrics: Mapping[str, float] = field(default_factory=dict)
+    flops: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
