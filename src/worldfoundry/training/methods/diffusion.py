@@ -8,7 +8,6 @@ from torch import Tensor
 
 from worldfoundry.conditioning.condition import Condition
 from worldfoundry.diffusion.dit import DiT
-from worldfoundry.diffusion.flops import training_flops
 from worldfoundry.diffusion.loss import denoising_loss
 from worldfoundry.diffusion.parametrization import NetworkDenoiser, parametrization
 from worldfoundry.diffusion.schedule import LogNormalSigmas
@@ -32,7 +31,7 @@ class DiffusionMethod:
         `padding` [B, 1, H, W] (1 where clips are padded). With T = 1 it is a batch of images: nothing is given."""
         device = next(self.module.parameters()).device
         x0_BCTHW, condition, weight_B1THW = self.draw(batch, generator)
-        (B, _, T, *_), everyones = x0_BCTHW.shape, len(x0_BCTHW) * self.share.count
+        T, everyones = x0_BCTHW.shape[2], len(x0_BCTHW) * self.share.count
         sigma_B = self.share.of(self.sigmas.sample(everyones, generator))
         if self.config.adjust_video_noise:
             sigma_B = sigma_B * T**0.5
@@ -46,15 +45,13 @@ class DiffusionMethod:
             weight_B1THW=weight_B1THW.to(device),
             uncertainty=self.config.uncertainty,
         )
-        shape = (B, T, *x0_BCTHW.shape[3:])
-        flops = training_flops(self.module.config, shape, condition.context_BLD.shape[1])
-        return StepOutput(loss=loss.loss, metrics={"error": float(loss.error_B.mean())}, flops=flops)
+        return StepOutput(loss=loss.loss, metrics={"error": float(loss.error_B.mean())})
 
     def draw(self, batch: dict[str, Tensor], generator: torch.Generator) -> tuple[Tensor, Condition, Tensor]:
         """A batch's clean latents of deviation sigma_data, what is known of them (text may be dropped, a prefix of random
         length is given), and each position's weight in the loss."""
         x0_BCTHW = batch["latents"].float() * self.config.sigma_data
-        B, _, T, H, W = x0_BCTHW.shape
+        B, T = len(x0_BCTHW), x0_BCTHW.shape[2]
         everyones, mine = B * self.share.count, self.share.of
         keep_B = mine(torch.rand(everyones, generator=generator)) >= self.config.text_dropout
         context_BLD = self.contexts_NLD[batch["caption"]] * keep_B.float()[:, None, None]
