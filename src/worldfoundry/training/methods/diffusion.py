@@ -8,6 +8,7 @@ from torch import Tensor
 
 from worldfoundry.conditioning.condition import Condition
 from worldfoundry.diffusion.dit import DiT
+from worldfoundry.diffusion.flops import training_flops
 from worldfoundry.diffusion.loss import denoising_loss
 from worldfoundry.diffusion.parametrization import NetworkDenoiser, parametrization
 from worldfoundry.diffusion.schedule import LogNormalSigmas
@@ -31,7 +32,7 @@ class DiffusionMethod:
         `padding` [B, 1, H, W] (1 where clips are padded). With T = 1 it is a batch of images: nothing is given."""
         device = next(self.module.parameters()).device
         x0_BCTHW, condition, weight_B1THW = self.draw(batch, generator)
-        T, everyones = x0_BCTHW.shape[2], len(x0_BCTHW) * self.share.count
+        (B, _, T, H, W), everyones = x0_BCTHW.shape, len(x0_BCTHW) * self.share.count
         sigma_B = self.share.of(self.sigmas.sample(everyones, generator))
         if self.config.adjust_video_noise:
             sigma_B = sigma_B * T**0.5
@@ -45,7 +46,8 @@ class DiffusionMethod:
             weight_B1THW=weight_B1THW.to(device),
             uncertainty=self.config.uncertainty,
         )
-        return StepOutput(loss=loss.loss, metrics={"error": float(loss.error_B.mean())})
+        flops = training_flops(self.module.config, (B, T, H, W), condition.context_BLD.shape[1])
+        return StepOutput(loss=loss.loss, metrics={"error": float(loss.error_B.mean())}, flops=flops)
 
     def draw(self, batch: dict[str, Tensor], generator: torch.Generator) -> tuple[Tensor, Condition, Tensor]:
         """A batch's clean latents of deviation sigma_data, what is known of them (text may be dropped, a prefix of random
