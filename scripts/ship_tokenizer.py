@@ -9,14 +9,13 @@ again with --table to print what was measured into the card.
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
+from cards import WEIGHTS, cell
 
 from worldfoundry.core.checkpoint import load_component, save_component
 from worldfoundry.core.provenance import machine
 
-WEIGHTS = Path(__file__).resolve().parents[1] / "src" / "worldfoundry" / "weights"
 CARD = """---
 library_name: worldfoundry
 license: apache-2.0
@@ -71,13 +70,6 @@ def table(results: Path, name: str) -> str:
         f"{count} clips of 33 frames, 128x128, five simulated domains, seeds that no training saw; 95 % intervals over sources."
     )
     return "\n".join([head + " Made by `benchmarks/nano_tokenizers.sh`.", "", *lines])
-
-
-def cell(row: dict[str, Any] | None) -> str:
-    if row is None or row.get("value") is None:
-        return "–"
-    interval = f" [{row['low']:.3g}, {row['high']:.3g}]" if row.get("low") is not None else ""
-    return f"{row['value']:.4g}{interval}"
 
 
 def main() -> None:
