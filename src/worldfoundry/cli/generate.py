@@ -1,11 +1,15 @@
-"""`worldfoundry generate`: one video from a world."""
+"""`worldfoundry generate`: one video from a world, or one for each line of a file."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from worldfoundry.core.config import Config, Seed
+
+if TYPE_CHECKING:
+    from worldfoundry.core.contracts import WorldVideo
 
 
 class GenerateConfig(Config):
@@ -17,8 +21,12 @@ class GenerateConfig(Config):
     """The video; seed, config and verdicts go into OUT.json beside it."""
     input: Path | None = None
     """An image or a video of any size whose last frames the output continues."""
+    end: Path | None = None
+    """An image or a video at whose first frames the output arrives: what lies between is interpolated."""
     prompt: str = ""
     """What should be seen."""
+    later_prompts: tuple[str, ...] = ()
+    """What should be seen afterwards: a long video is shared out evenly among --prompt and these."""
     upsample: Literal["auto", "on", "off"] = "auto"
     """Whether a language model details the prompt first; auto does so for published worlds that are given no input."""
     upsampler: str = "smollm2"
@@ -51,37 +59,96 @@ class GenerateConfig(Config):
     """auto, cpu, cuda, cuda:0 or mps."""
     dtype: str | None = None
     """float32, bfloat16 or float16; None keeps the stored one."""
+    offload: Literal["auto", "none", "parts", "sequential"] = "auto"
+    """Which weights wait in the computer's memory: none, whole parts in turn, or the network block by block."""
+    weights: Literal["stored", "int8"] = "stored"
+    """int8 rounds the network's weights to 8 bits for half the memory of bfloat16."""
+    step_cache: float = Field(default=0.0, ge=0)
+    """Skip the network's blocks in steps whose input changed less than this (try 0.1); 0 computes every step."""
+    preview_every: int = Field(default=0, ge=0)
+    """Write a strip of small pictures, OUT.stepNNN.png, after every so many steps; 0 = never."""
+    batch: Path | None = None
+    """A file of requests, one JSON object of these options a line; --out is then a folder. What is finished is kept."""
+
+
+LOADING = ("world", "device", "dtype", "offload", "weights", "out", "batch")
+"""Options of a run as a whole, which a line of a batch cannot have."""
 
 
 def run(config: GenerateConfig) -> int:
-    import worldfoundry as wf
-    from worldfoundry.conditioning.upsampler import prompt_upsampler
     from worldfoundry.core.errors import UsageError
     from worldfoundry.core.files import check_writable
-    from worldfoundry.core.progress import progress, say
-    from worldfoundry.data.episodes import read_actions
+    from worldfoundry.core.progress import say
 
+    if config.batch is not None:
+        return _run_batch(config, config.batch)
     if config.out.suffix.lower() != ".mp4":
         raise UsageError(f"--out must end in .mp4, not {str(config.out)!r}.")
     check_writable(config.out)
-    world = wf.load(config.world, dtype=config.dtype, device=config.device)
-    if not hasattr(world, "generate"):
-        raise UsageError(f"{str(config.world)!r} is a part, not a world.", "Give the folder that holds model_index.json.")
-    actions = None if config.actions is None else read_actions(config.actions)[config.action_start :]
-    world.upsampler = prompt_upsampler(config.upsampler)
-    steps = config.num_inference_steps or world.config.num_inference_steps
-    with progress("sampling", steps, "steps") as bar:
-        video = world.generate(
-            **config.model_dump(
-                exclude={"world", "out", "actions", "action_start", "device", "dtype", "upsample", "upsampler"}
-            ),
-            actions=actions,
-            upsample_prompt={"auto": None, "on": True, "off": False}[config.upsample],
-            callback_on_step_end=lambda *_: bar.advance(),
-        )
+    video = _generate(_load(config), config)
     path = video.save(config.out)
     say(f"{path}: {len(video.frames)} frames at {video.fps:g} fps, seed {video.seed}, {len(video.verdicts)} guard verdicts")
     return 0
+
+
+def _load(config: GenerateConfig) -> Any:
+    import worldfoundry as wf
+    from worldfoundry.core.errors import UsageError
+
+    world = wf.load(config.world, dtype=config.dtype, device=config.device, offload=config.offload, weights=config.weights)
+    if not hasattr(world, "generate"):
+        raise UsageError(f"{str(config.world)!r} is a part, not a world.", "Give the folder that holds model_index.json.")
+    return world
+
+
+def _generate(world: Any, config: GenerateConfig) -> "WorldVideo":
+    """One video, with a bar over its steps."""
+    from worldfoundry.conditioning.upsampler import prompt_upsampler
+    from worldfoundry.core.progress import progress
+    from worldfoundry.data.episodes import read_actions
+    from worldfoundry.inference.preview import save_previews
+
+    actions = None if config.actions is None else read_actions(config.actions)[config.action_start :]
+    world.upsampler = prompt_upsampler(config.upsampler)
+    preview = save_previews(world, config.out, config.preview_every, config.fps) if config.preview_every else None
+    with progress("sampling", None, "steps") as bar:
+
+        def callback(step: int, steps: int, x0: Any) -> None:
+            bar.expect(steps)
+            bar.advance()
+            if preview is not None:
+                preview(step, steps, x0)
+
+        extra = {"prompt", "later_prompts", "actions", "action_start", "upsample", "upsampler", "preview_every", *LOADING}
+        return world.generate(
+            **config.model_dump(exclude=extra),
+            prompt=[config.prompt, *config.later_prompts],
+            actions=actions,
+            upsample_prompt={"auto": None, "on": True, "off": False}[config.upsample],
+            callback_on_step_end=callback,
+        )
+
+
+def _run_batch(config: GenerateConfig, file: Path) -> int:
+    from worldfoundry.core.errors import UsageError
+    from worldfoundry.inference.batch import read_batch, run_batch
+
+    out = config.out if config.out.suffix.lower() != ".mp4" else None
+    if out is None or out.is_file():
+        raise UsageError(f"With --batch, --out must be a folder, not {str(config.out)!r}.", "For example --out videos.")
+    lines = read_batch(file)
+    shared = config.model_dump(exclude={"batch"})
+    world = _load(config)
+
+    def make(fields: Mapping[str, Any], path: Path) -> "tuple[dict[str, Any], Callable[[], WorldVideo]]":
+        fixed = sorted(set(fields) & set(LOADING))
+        if fixed:
+            raise UsageError(f"A line cannot set {', '.join(fixed)}: that is the same for the whole batch.", "Use the flag.")
+        request = GenerateConfig.from_dict({**shared, **fields, "out": path}, where="request")
+        asked = request.model_dump(mode="json", exclude={"out", "batch", "device", "offload", "preview_every"})
+        return asked, lambda: _generate(world, request)
+
+    return run_batch(lines, out, make)
 
 
 CONFIG = GenerateConfig

@@ -25,6 +25,10 @@ class Progress:
         self.note = note or self.note
         self._show()
 
+    def expect(self, total: float) -> None:
+        """Say how many there will be, once that is known."""
+        self.total = total
+
     def _show(self) -> None:
         now = time.monotonic()
         if now - self.last_print >= self.every_s:
@@ -52,7 +56,7 @@ class _RichProgress(Progress):
         self.task = bar.add_task(description, total=total, text="")
 
     def _show(self) -> None:
-        self.bar.update(self.task, completed=self.done, text=self.line())
+        self.bar.update(self.task, total=self.total, completed=self.done, text=self.line())
 
 
 @contextmanager
