@@ -78,7 +78,6 @@ class Ulysses:
     def __init__(self, group: Group) -> None:
         self.group = group
 
-    @torch.compiler.disable
     def __call__(self, q_BhLd: Tensor, k_BhLd: Tensor, v_BhLd: Tensor) -> Tensor:
         qkv = torch.stack([q_BhLd.to(v_BhLd.dtype), k_BhLd.to(v_BhLd.dtype), v_BhLd])
         q, k, v = _Exchange.apply(qkv, 2, 3, self.group)  # pyright: ignore[reportGeneralTypeIssues]
@@ -114,7 +113,6 @@ class Ring:
         rank = dist.get_rank(group)
         self.next, self.previous = (dist.get_global_rank(group, (rank + step) % self.count) for step in (1, -1))
 
-    @torch.compiler.disable
     def __call__(self, q_BhLd: Tensor, k_BhLd: Tensor, v_BhLd: Tensor) -> Tensor:
         kv = torch.stack([k_BhLd.to(v_BhLd.dtype), v_BhLd])
         return _RingAttention.apply(q_BhLd.to(v_BhLd.dtype), kv, self)  # pyright: ignore[reportReturnType]
