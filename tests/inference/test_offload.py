@@ -56,10 +56,12 @@ def test_what_does_not_fit_says_what_would(make_world, monkeypatch):
         world.generate(num_frames=9, height=128, width=128)
 
 
-def test_too_little_for_anything(make_world):
-    request = make_world().resolve()
-    assert what_fits(request, lambda _: False).startswith("Not even a small request")
-    assert what_fits(request.replace(height=512), lambda r: r.height <= 256) == "9 frames of 16x256 would fit."
+def test_the_hint_is_the_largest_that_fits(make_world):
+    request = make_world().resolve(num_frames=99, height=512, width=1024)
+    assert what_fits(request, lambda _: False).startswith("Use fewer and smaller frames")
+    both = what_fits(request, lambda r: r.num_frames * r.height * r.width <= 50 * 512 * 1024)
+    assert both == "50 frames of 1024x512 or 99 frames of 512x256 would fit."
+    assert what_fits(request, lambda r: r.height <= 256) == "99 frames of 512x256 would fit."
 
 
 @pytest.mark.parametrize(

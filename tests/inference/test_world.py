@@ -172,7 +172,7 @@ def test_callback_sees_every_step(world):
         ({"guidance_scale": -1.0}, ConfigError, "guidance_scale"),
         ({"num_inference_steps": 0}, ConfigError, "num_inference_steps"),
         ({"seed": 2**64}, ConfigError, "seed"),
-        ({"num_frames": 10**12}, ResourceError, r"5 frames of 16x16 would fit|frames of 32x32 would fit"),
+        ({"num_frames": 10**12}, ResourceError, r"\d{4,} frames of 32x32 would fit"),
         ({"height": 10**12}, UsageError, "patch rows"),
         ({"prompt": "a robot"}, UsageError, "without text"),
         ({"num_frames": 5, "input": frames(5)}, UsageError, "The prefix has 5 frames"),

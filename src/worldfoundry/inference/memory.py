@@ -19,6 +19,8 @@ from worldfoundry.tokenizers.chunks import latent_frame_bytes
 from worldfoundry.tokenizers.tokenizer import Tokenizer
 
 GIB = 2**30
+TILE = 512
+"""Pixels along a side of what is decoded at a time where the whole picture is too much."""
 
 
 def free_bytes(device: torch.device) -> int:
@@ -49,10 +51,12 @@ def denoise_bytes(config: DiTConfig, batch: int, latent_THW: tuple[int, int, int
     return int(tokens * config.model_channels * widest * dtype.itemsize) + latents
 
 
-def decode_bytes(tokenizer: VideoTokenizer, height: int, width: int, batch: int = 1) -> int:
-    """The least that decoding can hold at a time without tiles: one latent frame. 0 for a tokenizer that is not ours."""
+def decode_bytes(tokenizer: VideoTokenizer, height: int, width: int, batch: int = 1, *, tile: int | None = None) -> int:
+    """The least that decoding can hold at a time: one latent frame, or a tile of it. 0 for a tokenizer that is not ours."""
     if not isinstance(tokenizer, Tokenizer):
         return 0
+    if tile is not None:
+        height, width = min(height, tile), min(width, tile)
     return latent_frame_bytes(tokenizer.config, batch, height, width, tokenizer.dtype)
 
 
@@ -62,13 +66,28 @@ def video_bytes(request: Request, batch: int = 1) -> int:
 
 
 def what_fits(request: Request, fits: Callable[[Request], bool]) -> str:
-    """A hint: the largest smaller picture at the same length, else fewer frames as well."""
-    for frames in (request.num_frames, (request.num_frames + 1) // 2, 17, 9, 1):
-        for scale in (1.0, 0.75, 0.5, 0.375, 0.25, 0.125):
-            height, width = (max(16, int(side * scale) // 16 * 16) for side in (request.height, request.width))
-            if frames <= request.num_frames and fits(request.replace(num_frames=frames, height=height, width=width)):
-                return f"{frames} frames of {width}x{height} would fit."
-    return "Not even a small request would fit: use a smaller world, --weights int8, or a machine with more memory."
+    """A hint: the most frames of this size, and the largest smaller picture at this length, where there are such."""
+    found = []
+    if most := _most(request.num_frames, lambda n: fits(request.replace(num_frames=n))):
+        found.append(f"{most} frames of {request.width}x{request.height}")
+    for percent in (75, 50, 37, 25, 12):
+        height, width = (max(16, side * percent // 1600 * 16) for side in (request.height, request.width))
+        smaller = height <= request.height and width <= request.width and (height, width) != (request.height, request.width)
+        if smaller and fits(request.replace(height=height, width=width)):
+            found.append(f"{request.num_frames} frames of {width}x{height}")
+            break
+    if found:
+        return f"{' or '.join(found)} would fit."
+    return "Use fewer and smaller frames, a smaller world, --weights int8, or a machine with more memory."
+
+
+def _most(limit: int, fits: Callable[[int], bool]) -> int:
+    """The largest number up to `limit` that fits, where all smaller ones do as well; 0 if none does."""
+    low, high = 0, limit
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
 
 
 @contextmanager

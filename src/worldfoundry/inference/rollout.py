@@ -19,7 +19,7 @@ from worldfoundry.inference.conditions import encode_frames, end_frames, start_f
 from worldfoundry.inference.config import Request
 from worldfoundry.inference.decoding import StreamDecoder, decode_whole
 from worldfoundry.inference.frames import conditioning_length
-from worldfoundry.inference.memory import decode_bytes, denoise_bytes, free_bytes
+from worldfoundry.inference.memory import TILE, decode_bytes, denoise_bytes, free_bytes
 from worldfoundry.inference.request import prompts_of
 from worldfoundry.inference.sampling import StepCallback, sample_window, sampling_levels, seeded
 from worldfoundry.inference.windows import Window, plan_windows, prompt_at
@@ -146,7 +146,7 @@ class Rollout:
         if not self._in_tiles:
             return self.tokenizer
         side = self.tokenizer.spec.h
-        return TiledTokenizer(self.tokenizer, tile=512 // side * side, overlap=64 // side * side)
+        return TiledTokenizer(self.tokenizer, tile=TILE // side * side, overlap=64 // side * side)
 
     # -- what a window is told ----------------------------------------------------------------------------------------
 

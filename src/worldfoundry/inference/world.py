@@ -21,11 +21,13 @@ from worldfoundry.core.errors import ResourceError, UsageError
 from worldfoundry.diffusion.dit import DiT
 from worldfoundry.diffusion.parametrization import NetworkDenoiser, parametrization
 from worldfoundry.guardrails.runner import GuardPolicy, Guardrails
+from worldfoundry.inference.adapters import add_adapter
 from worldfoundry.inference.conditions import start_frames
 from worldfoundry.inference.config import Request, SchedulerConfig, WorldDefaults
 from worldfoundry.inference.frames import read_prefix, read_suffix
 from worldfoundry.inference.memory import (
     GIB,
+    TILE,
     decode_bytes,
     denoise_bytes,
     free_bytes,
@@ -76,6 +78,8 @@ class DiffusionWorld:
             frame_levels=scheduler.frame_levels,
         )
         self.offloader: Offloader | None = None
+        self.adapters: dict[str, float] = {}  # name → weight of what `load_adapter` merged
+        self.base_weights = ""
 
     # -- the public call --------------------------------------------------------------------------------------------
 
@@ -189,6 +193,13 @@ class DiffusionWorld:
             self.encoder = text_encoder(self.config.text_encoder, rows)
         return self.encoder.encode([text]).to(self.device)
 
+    def load_adapter(self, name_or_folder: str | Path, weight: float = 1.0) -> None:
+        """Merge `weight` times a LoRA into the network; where it brings defaults (steps, scheduler) they take over.
+
+        Adapters loaded one after another add up. Raises CheckpointError for one that was made for another world.
+        """
+        add_adapter(self, name_or_folder, weight)
+
     # -- where it runs ----------------------------------------------------------------------------------------------
 
     @property
@@ -236,7 +247,7 @@ class DiffusionWorld:
             network=module_bytes(self.network),
             tokenizer=module_bytes(self.tokenizer),
             denoise=denoise_bytes(self.network.config, 1, window, self.dtype),
-            decode=decode_bytes(self.tokenizer, request.height, request.width),
+            decode=decode_bytes(self.tokenizer, request.height, request.width, tile=TILE),
         )
 
     @property
@@ -274,19 +285,23 @@ class DiffusionWorld:
         _, _, rows, columns = latent_shape(self, request)
         window = (window_length(self, request), rows, columns)
         denoise = denoise_bytes(self.network.config, 1, window, self.dtype)
-        return max(denoise, decode_bytes(self.tokenizer, request.height, request.width))
+        return max(denoise, decode_bytes(self.tokenizer, request.height, request.width, tile=TILE))
 
     def _fits(self, request: Request) -> bool:
         if self.device.type == "cpu":
             return self._bytes(request) + video_bytes(request) <= free_bytes(self.device)
         return self._bytes(request) <= free_bytes(self.device) and video_bytes(request) <= free_bytes(torch.device("cpu"))
 
+    @property
+    def _could_offload(self) -> bool:
+        return self.offloader is None and self.device.type != "cpu"
+
     def _too_large(self, request: Request) -> ResourceError:
         work, out, free = (n / GIB for n in (self._bytes(request), video_bytes(request), free_bytes(self.device)))
         return ResourceError(
             f"{request.num_frames} frames of {request.width}x{request.height} need about {work:.1f} GiB besides the weights and "
             f"{out:.1f} GiB for the video; {free:.1f} GiB are free on {str(self.device)!r}.",
-            what_fits(request, self._fits),
+            what_fits(request, self._fits) + (" Offloading frees what the weights take." if self._could_offload else ""),
         )
 
     def _guard_texts(self, request: Request) -> tuple[Verdict, ...]:
@@ -295,6 +310,7 @@ class DiffusionWorld:
 
     def _record(self, request: Request, actions: np.ndarray | None, **sources: Frames | None) -> dict[str, Any]:
         record = {**request.to_dict(), "worldfoundry": __version__, "world": self.provenance.get("folder", "")}
+        record |= {"adapters": self.adapters} if self.adapters else {}
         for name, source in sources.items():
             record[name] = str(source) if isinstance(source, str | Path) else None if source is None else "array"
         record["actions"] = None if actions is None else actions.tolist()
