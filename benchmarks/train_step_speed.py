@@ -49,7 +49,7 @@ class Peer(nn.Module):
         return self.network(x_BCTHW, c_noise_B, context_BLD, fps=24, condition_mask=mask_B1THW, return_dict=False)[0]
 
 
-def networks(fields: dict[str, Any], device: str) -> dict[str, nn.Module]:
+def networks(fields: dict[str, Any], device: str) -> dict[str, Any]:
     """The peer with seeded random weights, and ours with the same."""
     from diffusers import CosmosTransformer3DModel
 
