@@ -17,6 +17,10 @@ class GenerateConfig(Config):
 
     world: Path
     """A world folder (`train diffusion` and `quickstart` write one)."""
+    adapter: Path | None = None
+    """An adapter of the world (a few-step student, a LoRA), by shipped name or folder; brings its own number of steps."""
+    adapter_weight: float = 1.0
+    """How much of the adapter is added."""
     out: Path = Path("out.mp4")
     """The video; seed, config and verdicts go into OUT.json beside it."""
     input: Path | None = None
@@ -71,7 +75,7 @@ class GenerateConfig(Config):
     """A file of requests, one JSON object of these options a line; --out is then a folder. What is finished is kept."""
 
 
-LOADING = ("world", "device", "dtype", "offload", "weights", "out", "batch")
+LOADING = ("world", "adapter", "adapter_weight", "device", "dtype", "offload", "weights", "out", "batch")
 """Options of a run as a whole, which a line of a batch cannot have."""
 
 
@@ -98,6 +102,8 @@ def _load(config: GenerateConfig) -> Any:
     world = wf.load(config.world, dtype=config.dtype, device=config.device, offload=config.offload, weights=config.weights)
     if not hasattr(world, "generate"):
         raise UsageError(f"{str(config.world)!r} is a part, not a world.", "Give the folder that holds model_index.json.")
+    if config.adapter is not None:
+        world.load_adapter(config.adapter, config.adapter_weight)
     return world
 
 

@@ -15,7 +15,7 @@ MAKE_ONE = "Train one (`worldfoundry quickstart`, `worldfoundry train`), or conv
 
 @dataclass(frozen=True, kw_only=True)
 class Shipped:
-    """A model of the package: what it is (`tokenizer`, `dit`, `world`) and the megabytes of its files."""
+    """A model of the package: what it is (`tokenizer`, `dit`, `world`, `adapter`) and the megabytes of its files."""
 
     name: str
     folder: Path
@@ -29,6 +29,8 @@ def shipped_models(root: Path | None = None) -> dict[str, Shipped]:
     for folder in sorted(root.iterdir() if (root := root or WEIGHTS).is_dir() else ()):
         if (folder / "model_index.json").is_file():
             kind = "world"
+        elif (folder / "adapter_config.json").is_file():
+            kind = "adapter"
         elif (folder / "config.json").is_file():
             kind = str(read_fields(folder / "config.json").get("kind", "component"))
         else:

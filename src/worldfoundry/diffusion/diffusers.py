@@ -131,6 +131,19 @@ def to_diffusers(net: DiT) -> dict[str, Tensor]:
     return result
 
 
+def layer_names_in_diffusers(config: DiTConfig) -> dict[str, tuple[str, ...]]:
+    """Every layer of ours with published weights → diffusers' names; several where ours holds theirs one above the other.
+
+    Post-training adapters, which diffusers' network lacks, are not among them.
+    """
+    pairs = names_in_original(config.replace(uncertainty=False)).items()
+    return {_layer(ours): tuple(_layer(_name_in_diffusers(name)) for name in theirs) for ours, theirs in pairs}
+
+
+def _layer(name: str) -> str:
+    return name.removesuffix(".weight")
+
+
 def _name_in_diffusers(original: str) -> str:
     """`x_embedder.proj.1.weight` → `patch_embed.proj.weight`, and so on."""
     if original.startswith("blocks.block"):

@@ -55,6 +55,11 @@ def load(
         world = load_world(folder, dtype=dtype, device=device, offload=offload, weights=weights)
         check_same_latents(world.network.config.out_channels, world.tokenizer.spec.channels, folder)
         return world
+    if (folder / "adapter_config.json").is_file():
+        raise CheckpointError(
+            f"{str(name_or_folder)!r} is an adapter, not a model.",
+            f"Load its world, then `world.load_adapter({str(name_or_folder)!r})`; or `worldfoundry generate --adapter`.",
+        )
     return load_part(folder, dtype=dtype, device=device)
 
 

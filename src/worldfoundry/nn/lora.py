@@ -68,6 +68,19 @@ class LoRA(nn.Module):
             for handle in handles:
                 handle.remove()
 
+    def check(self, network: nn.Module) -> None:
+        """Whether the network has all the layers, in their sizes. Raises CheckpointError."""
+        for name, layer in self.layers().items():
+            has, wanted = (
+                tuple(_linear(network, name).weight.shape),
+                (layer.up.shape[0] * layer.up.shape[1], layer.down.shape[2]),
+            )
+            if has != wanted:
+                raise CheckpointError(
+                    f"The adapter's addition to {name!r} is {wanted!r}, but the layer is {has!r}.",
+                    "Load it into the network that it was trained for.",
+                )
+
     @torch.no_grad()
     def merge(self, network: nn.Module, weight: float = 1.0) -> None:
         """Put `weight` times the additions into the network's own weights; with -weight they are taken out again.
