@@ -56,6 +56,17 @@ def test_nothing_is_read_before_the_first_prompt(folders, monkeypatch):
         encoder.encode(["a cube"])
 
 
+def test_a_released_network_is_read_again(folders):
+    encoder = T5TextEncoder(*folders, 8)
+    want = encoder.encode(["a"])
+    assert encoder.stored_bytes >= sum(p.numel() for p in encoder._network.parameters())
+    encoder.release()
+    assert "_network" not in vars(encoder)
+    assert torch.equal(encoder.encode(["a"]), want)
+    encoder.release()
+    encoder.release()
+
+
 def test_incomplete_folders_are_one_line(folders, tmp_path):
     from safetensors.torch import load_file, save_file
 

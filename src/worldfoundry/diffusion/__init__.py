@@ -3,7 +3,8 @@
 Comes in: noisy latents, a noise level, a `Condition`. Goes out: an estimate of the clean latents, or sampled latents.
 Decided here: the Cosmos DiT (`dit.py`, one network in one file), what it predicts: EDM or rectified flow
 (`parametrization.py`), which noise levels are visited (`schedule.py`) and how (`samplers.py`), what guidance means
-(`guidance.py`), the training loss (`loss.py`), and the published layouts (`original.py`, `diffusers.py`).
+(`guidance.py`), which steps may be skipped (`step_cache.py`), the training loss (`loss.py`), and the published layouts
+(`original.py`, `diffusers.py`).
 Not decided here: how latents are made (tokenizers), how training steps are taken (training), what a user calls (inference).
 The tests that show it best: `tests/parity/test_dit_golden.py`, `tests/diffusion/test_samplers.py`.
 """
