@@ -141,7 +141,7 @@ def samples(peer: nn.Module, ours: Any, tokens: int, dtype: torch.dtype, steps: 
 
 def training_steps(tokens: int, batch: int = 16) -> dict[str, Run]:
     """Forward and backward in bfloat16 autocast, as the recipes train."""
-    peer, ours = networks(TRAINED)
+    peer, ours = (net.requires_grad_() for net in networks(TRAINED))
     x, context, mask = inputs(tokens, torch.float32, batch)
     c_noise = torch.linspace(-1, 1, batch)
 
