@@ -16,6 +16,7 @@ COSMOS = "Cosmos-Tokenize1-CV8x8x8-720p"
 # name → tokenizer, width of text rows, channels that come in (latents and masks)
 KNOWN = {
     "nano-diffusion": ("nano-cv8x8x8", 384, None),
+    "nano-diffusion-gpu": ("nano-cv8x8x8", 384, None),
     "cosmos-7b-text2world": (COSMOS, 1024, 17),
     "cosmos-7b-video2world": (COSMOS, 1024, 18),
 }

@@ -54,6 +54,18 @@ def test_a_world_is_measured_on_what_neither_training_saw(data, tokenizer, tmp_p
     assert (world.config.fps, world.config.num_frames, world.config.num_prefix_frames) == (12, 9, 5)
 
 
+def test_optional_actions_keep_the_clips_without_and_give_them_zeros(make_dataset, tmp_path):
+    sources = [source for source, *_ in CLIPS]
+    data = make_dataset(CLIPS, actions=set(sources[::2]), name="mixed")
+    tokenizer = train_tokenizer(tokenizer_config(data, tmp_path / "run")).folder
+    only = train_diffusion(diffusion_config(data, tokenizer, tmp_path / "only"))
+    mixed = train_diffusion(diffusion_config(data, tokenizer, tmp_path / "mixed", actions="optional"))
+    assert {r.source_id for r in only.parts.train} < {r.source_id for r in mixed.parts.train}
+    assert not all(record.has_actions for record in mixed.parts.train)
+    assert only.world.config.action_names == mixed.world.config.action_names == ("time", "clip")
+    assert mixed.world.config.action_rms[1] < only.world.config.action_rms[1]  # zeros count
+
+
 def test_trailing_zeros_of_prefix_weights_are_not_frames_that_were_given(data, tokenizer, tmp_path):
     config = diffusion_config(data, tokenizer, tmp_path / "out", loss=DiffusionLossConfig(prefix_weights=(0.0, 1.0, 0.0)))
     assert train_diffusion(config).world.config.num_prefix_frames == 1

@@ -98,8 +98,8 @@ _DEBUG = DiTConfig(
     max_frames=16, max_h=32, max_w=32, rope_ratio_t=1.0, condition_mask=True,
 )  # fmt: skip
 _NANO = DiTConfig(
-    in_channels=32, out_channels=32, model_channels=256, num_blocks=6, num_heads=8, mlp_ratio=3.0, crossattn_emb_channels=384,
-    adaln_lora_dim=32, max_frames=16, max_h=32, max_w=32, rope_ratio_t=1.0, condition_mask=True,
+    in_channels=16, out_channels=16, patch_spatial=4, model_channels=256, num_blocks=6, num_heads=8, mlp_ratio=2.5,
+    crossattn_emb_channels=384, adaln_lora_dim=32, max_frames=16, max_h=32, max_w=32, rope_ratio_t=1.0, condition_mask=True,
 )  # fmt: skip
 _QUICKSTART = DiTConfig(
     in_channels=12, out_channels=12, patch_spatial=4, model_channels=192, num_blocks=6, num_heads=6, crossattn_emb_channels=384,

@@ -98,7 +98,7 @@ class StageConfig(Config):
 class TrainDiffusionConfig(Config):
     """Train a diffusion world model in the latent space of a tokenizer.
 
-    Packaged: --config nano-diffusion (all simulated domains, for a GPU), cosmos-7b-text2world, cosmos-7b-video2world (the
+    Packaged: --config nano-diffusion, nano-diffusion-gpu (all simulated domains), cosmos-7b-text2world, cosmos-7b-video2world (the
     published training, for many).
     """
 
@@ -116,8 +116,8 @@ class TrainDiffusionConfig(Config):
     """A named size of the diffusion transformer; None takes that of `init`, or nano."""
     patch_spatial: int | None = Field(default=None, ge=1)
     """Latent rows and columns in one token; None takes the named size's."""
-    actions: Literal["auto", "on", "off"] = "auto"
-    """Whether actions condition; `auto` uses them where clips have them. Clips without actions are then left out."""
+    actions: Literal["auto", "on", "off", "optional"] = "auto"
+    """Whether actions condition. `auto` and `on` leave out clips without; `optional` keeps them, with actions of zero."""
     prefix_context: bool | None = None
     """Show the last given latent frame to all frames (an adapter that the official sizes lack); None: as `init` does, or yes."""
     text: Literal["auto", "minilm", "t5", "none"] = "auto"
@@ -163,6 +163,12 @@ class TrainDiffusionConfig(Config):
     def _some_tokenizer(self) -> "TrainDiffusionConfig":
         if self.tokenizer is None and self.init is None:
             raise ValueError("set tokenizer (a shipped name or a folder), or init, whose tokenizer is then used")
+        return self
+
+    @model_validator(mode="after")
+    def _optional_actions_are_cached(self) -> "TrainDiffusionConfig":
+        if self.actions == "optional" and self.latents == "online":
+            raise ValueError("actions optional needs latents cache")
         return self
 
     @model_validator(mode="after")

@@ -141,13 +141,20 @@ def encode_windows(dataset: ClipDataset, group: Group, tokenizer: Tokenizer, fol
                 cache.put(record.key, entry, {"windows": len(entry["latents"]), "caption": record.caption})
             entries.append(cache.get(record.key))
             bar.advance()
-    with_actions = all("actions" in entry for entry in entries)
     return LatentSet(
         group=group,
         latents=torch.cat([entry["latents"] for entry in entries]),
         records=[record for record, entry in zip(group.records, entries, strict=True) for _ in entry["latents"]],
-        actions_NFA=torch.cat([entry["actions"] for entry in entries]) if with_actions else None,
+        actions_NFA=_actions(entries, group.window.num_frames),
     )
+
+
+def _actions(entries: list[dict[str, Tensor]], num_frames: int) -> Tensor | None:
+    """Every window's actions, zeros for windows of clips without; None if no clip has any."""
+    width = next((entry["actions"].shape[-1] for entry in entries if "actions" in entry), None)
+    if width is None:
+        return None
+    return torch.cat([entry.get("actions", torch.zeros(len(entry["latents"]), num_frames, width)) for entry in entries])
 
 
 def _encode_clip(dataset: ClipDataset, record: ClipRecord, group: Group, tokenizer: Tokenizer) -> dict[str, Tensor]:

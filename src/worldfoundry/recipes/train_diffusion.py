@@ -58,7 +58,8 @@ def train_diffusion(config: TrainDiffusionConfig) -> DiffusionRun:
     base = read_base(config)
     config = follow(config, base)
     with_actions = _wants_actions(config, dataset, base)
-    parts = split(dataset, config.window, need_actions=with_actions)
+    need_actions = with_actions and config.actions != "optional"
+    parts = split(dataset, config.window, need_actions=need_actions)
     tokenizer = _tokenizer(config, base, device)
     check_window(config.window, tokenizer.spec)
     _check_prefix(config, tokenizer)
@@ -66,7 +67,7 @@ def train_diffusion(config: TrainDiffusionConfig) -> DiffusionRun:
     claim(config.out, config.loop, identity)
     config.save(config.out / "config.yaml")
     patch = dit_config(config, tokenizer.spec, base=base).patch_spatial
-    stages = plan(config, dataset, parts, tokenizer.spec, patch, with_actions)
+    stages = plan(config, dataset, parts, tokenizer.spec, patch, need_actions)
     known = base.world.config.action_rms if base is not None else ()
     with main_first():
         data = diffusion_data(
