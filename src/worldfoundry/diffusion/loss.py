@@ -46,11 +46,7 @@ def denoising_loss(
     error_BCTHW = (denoiser(x_BCTHW, sigma_B, condition) - x0_BCTHW).square()
     if weight_B1THW is not None:
         error_BCTHW = error_BCTHW * weight_B1THW
-    given = condition.batched(len(x0_BCTHW)).condition_mask(x0_BCTHW.shape[2])
-    share = torch.ones_like(x0_BCTHW[:, :1, :, :1, :1]) if given is None else 1 - given
-    frames_B = share.sum(dim=(1, 2, 3, 4)).clamp(min=1)
-    error_B = (error_BCTHW.mean(dim=(1, 3, 4), keepdim=True) * share).sum(dim=(1, 2, 3, 4)) / frames_B
-    error_B = error_B * denoiser.parametrization.loss_weight(sigma_B)
+    error_B = mean_over_made_frames(error_BCTHW, condition) * denoiser.parametrization.loss_weight(sigma_B)
     if not uncertainty:
         return DiffusionLoss(loss=error_B.mean(), error_B=error_B.detach())
     head = getattr(denoiser.network, "uncertainty", None)
@@ -58,3 +54,11 @@ def denoising_loss(
         raise ConfigError("Uncertainty weighting needs a network with the uncertainty head.", "Set dit.uncertainty to true.")
     u_B = head(denoiser.parametrization.c_noise(sigma_B))
     return DiffusionLoss(loss=(torch.exp(-u_B) * error_B + u_B).mean(), error_B=error_B.detach())
+
+
+def mean_over_made_frames(error_BCTHW: Tensor, condition: Condition) -> Tensor:
+    """The mean per sample, [B], over the frames that are not given."""
+    given = condition.batched(len(error_BCTHW)).condition_mask(error_BCTHW.shape[2])
+    share = torch.ones_like(error_BCTHW[:, :1, :, :1, :1]) if given is None else 1 - given
+    frames_B = share.sum(dim=(1, 2, 3, 4)).clamp(min=1)
+    return (error_BCTHW.mean(dim=(1, 3, 4), keepdim=True) * share).sum(dim=(1, 2, 3, 4)) / frames_B

@@ -181,3 +181,25 @@ class DiffusionLossConfig(Config):
         if not self.prefix_weights or min(self.prefix_weights) < 0 or sum(self.prefix_weights) <= 0:
             raise ValueError("prefix_weights must hold at least one positive number and no negative one")
         return self
+
+
+class LoRAConfig(Config):
+    """Which layers of a network get low-rank additions, and how large these are."""
+
+    rank: int = Field(default=16, ge=1)
+    """Rank of the additions."""
+    alpha: float | None = Field(default=None, gt=0)
+    """They count alpha / rank times; None: once."""
+    targets: tuple[str, ...] = ("blocks.*",)
+    """Names of linear layers, `*` standing for anything: blocks.* are all of the transformer blocks, final.linear the output."""
+
+
+class DistillationConfig(Config):
+    """How a student is made to do in a few steps what its teacher does in many."""
+
+    steps: int = Field(default=2, ge=1, le=4)
+    """Sampling steps of the student."""
+    teacher_steps: int | None = Field(default=None, ge=1)
+    """Steps of the teacher's path, a multiple of the student's; None takes the world's own number, rounded up to one."""
+    hops: int | None = Field(default=None, ge=1)
+    """Steps of that path walked for a target; None walks to where the student's step ends, fewer leave the rest to the student."""
