@@ -3,7 +3,7 @@
 import pytest
 
 from worldfoundry.cli.main import main
-from worldfoundry.core.model_store import MODELS
+from worldfoundry.core.model_table import MODELS
 
 
 def test_list_names_every_model_and_how_to_get_it(capsys, monkeypatch, tmp_path):

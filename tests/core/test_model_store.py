@@ -7,7 +7,8 @@ import pytest
 
 from worldfoundry.core import model_store
 from worldfoundry.core.errors import CheckpointError, DownloadError, UsageError
-from worldfoundry.core.model_store import MODELS, ModelSource, PackedFile, WheelSource, get_model, is_fetched, model_folder
+from worldfoundry.core.model_store import get_model, is_fetched, model_folder
+from worldfoundry.core.model_table import MODELS, ModelSource, PackedFile, WheelSource
 
 WEIGHTS = b"\x00\x01weights"
 

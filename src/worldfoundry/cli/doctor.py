@@ -210,7 +210,8 @@ def torchvision() -> list[Finding]:
 
 def models() -> list[Finding]:
     """Other people's weights that commands fetch on first use."""
-    from worldfoundry.core.model_store import MODELS, is_fetched
+    from worldfoundry.core.model_store import is_fetched
+    from worldfoundry.core.model_table import MODELS
 
     return [_model(name, is_fetched(name), f"{entry.description}, {entry.size_mb:g} MB") for name, entry in MODELS.items()]
 

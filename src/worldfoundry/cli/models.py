@@ -6,7 +6,8 @@ from typing import Annotated
 import tyro
 
 from worldfoundry.core.config import Config
-from worldfoundry.core.model_store import MODELS, get_model, is_fetched, model_folder
+from worldfoundry.core.model_store import get_model, is_fetched, model_folder
+from worldfoundry.core.model_table import MODELS
 from worldfoundry.core.shipped import shipped_models
 
 

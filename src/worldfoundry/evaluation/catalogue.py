@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worldfoundry.core.errors import DownloadError, UsageError, did_you_mean
-from worldfoundry.core.model_store import MODELS, get_model, is_fetched
+from worldfoundry.core.model_store import get_model, is_fetched
+from worldfoundry.core.model_table import MODELS
 from worldfoundry.evaluation.distributions import ENOUGH, DistributionMetric, FrechetDistance, KernelDistance
 from worldfoundry.evaluation.features import ClipFeatures, FeatureExtractor, FrameFeatures
 from worldfoundry.evaluation.metrics import METRICS, VideoMetric
