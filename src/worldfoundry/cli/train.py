@@ -1,7 +1,8 @@
-"""`worldfoundry train tokenizer | diffusion`."""
+"""`worldfoundry train tokenizer | diffusion | student`."""
 
 from worldfoundry.core.progress import say
 from worldfoundry.recipes.config import TrainDiffusionConfig, TrainTokenizerConfig
+from worldfoundry.recipes.train_student_config import TrainStudentConfig
 
 
 def run_tokenizer(config: TrainTokenizerConfig) -> int:
@@ -22,7 +23,21 @@ def run_diffusion(config: TrainDiffusionConfig) -> int:
     return 0
 
 
+def run_student(config: TrainStudentConfig) -> int:
+    from worldfoundry.recipes.train_student import train_student
+
+    done = train_student(config)
+    scores = done.facts["metrics"]
+    say(
+        f"student in {done.folder}: {scores['student_to_teacher']:g} from its teacher's samples, where the teacher in as few steps is "
+        f"{scores['few_to_teacher']:g}"
+    )
+    say(f"next: worldfoundry generate --world {config.world} --adapter {done.folder} --input FIRST.png --out out.mp4")
+    return 0
+
+
 SUBCOMMANDS = {
     "tokenizer": (TrainTokenizerConfig, run_tokenizer, "a video tokenizer, on a folder that `curate` wrote"),
     "diffusion": (TrainDiffusionConfig, run_diffusion, "a world model, in the latent space of a tokenizer"),
+    "student": (TrainStudentConfig, run_student, "an adapter with which a world samples in 1 to 4 steps"),
 }
