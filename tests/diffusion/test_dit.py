@@ -40,7 +40,10 @@ def given(frames, batch=2, count=1, height=4, width=6):
     return mask
 
 
-@pytest.mark.parametrize(("changes", "extra"), [({"action_dim": 7}, "actions_BTA"), ({"prefix_context": True}, "prefix_BCTHW")])
+@pytest.mark.parametrize(
+    ("changes", "extra"),
+    [({"action_dim": 7}, "actions_BTA"), ({"prefix_context": True}, "prefix_BCTHW"), ({"skip_gates": True}, "prefix_BCTHW")],
+)
 def test_fresh_adapters_change_nothing_bit_for_bit(changes, extra):
     base, adapted = random_weights(DiT(TINY)), DiT(TINY.replace(**changes)).eval()
     missing, unexpected = adapted.load_state_dict(base.state_dict(), strict=False)
@@ -54,6 +57,21 @@ def test_fresh_adapters_change_nothing_bit_for_bit(changes, extra):
         out = adapted(x, c_noise, context, condition_mask_B1THW=mask, **{extra: conditions[extra]})
     assert expected.std() > 0.1
     assert torch.equal(out, expected)
+
+
+@pytest.mark.parametrize(("gates", "expected"), [((1, 0), "x"), ((0, 1), "last"), ((0.25, 0.5), "both")])
+def test_open_gates_let_the_input_and_the_last_given_frame_through(gates, expected, monkeypatch):
+    net = random_weights(DiT(TINY.replace(skip_gates=True)))
+    x, c_noise, context = inputs()
+    values, patch = TINY.out_channels * TINY.patch_spatial**2, TINY.patch_spatial**2
+    row = torch.cat([torch.zeros(values), torch.full((patch,), float(gates[0])), torch.full((patch,), float(gates[1]))])
+    monkeypatch.setattr(net.final, "forward", lambda tokens, *_: row.expand(*tokens.shape[:3], -1))
+    prefix = torch.randn(2, TINY.in_channels, 2, *x.shape[3:])
+    with torch.no_grad():
+        out = net(x, c_noise, context, condition_mask_B1THW=given(x.shape[2], count=2), prefix_BCTHW=prefix)
+    last = prefix[:, :, 1:2].expand_as(x)
+    wanted = {"x": x, "last": last, "both": 0.25 * x + 0.5 * last}
+    torch.testing.assert_close(out, wanted[expected])
 
 
 def test_a_trained_action_adapter_modulates_its_own_frame_most():
@@ -120,7 +138,9 @@ def test_weights_are_drawn_from_the_seed():
     assert not torch.equal(first.patch_embed.weight, other.patch_embed.weight)
 
 
-@pytest.mark.parametrize("changes", [{}, {"action_dim": 7, "prefix_context": True}, {"extra_pos_emb": "none"}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"action_dim": 7, "prefix_context": True, "skip_gates": True}, {"extra_pos_emb": "none"}]
+)
 def test_bfloat16_autocast_trains_and_stays_near_float32(changes):
     net = random_weights(DiT(TINY.replace(**changes)))
     x, c_noise, context = inputs()
@@ -159,7 +179,7 @@ def test_all_blocks_share_one_graph_with_equal_output():
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
 
 
-@pytest.mark.parametrize("changes", [{}, {"action_dim": 7, "prefix_context": True}])
+@pytest.mark.parametrize("changes", [{}, {"action_dim": 7, "prefix_context": True, "skip_gates": True}])
 def test_a_memo_changes_no_number_while_x_and_noise_level_change(changes):
     net = random_weights(DiT(TINY.replace(**changes)))
     call = {"condition_mask_B1THW": given(3), "padding_mask_B1HW": torch.ones(1, 1, 8, 8), "fps_B": torch.tensor([10.0, 24.0])}

@@ -13,7 +13,7 @@ TINY = DiTConfig(
     in_channels=4, out_channels=4, model_channels=24, num_blocks=2, num_heads=2, mlp_ratio=3.0, crossattn_emb_channels=10,
     adaln_lora_dim=3, max_frames=4, max_h=8, max_w=8, condition_mask=True,
 )  # fmt: skip
-ALL = {"action_dim": 6, "prefix_context": True}
+ALL = {"action_dim": 6, "prefix_context": True, "skip_gates": True}
 SHAPE = (2, 3, 4, 6)
 
 

@@ -83,7 +83,7 @@ def test_what_is_set_wins_over_the_base(data, make_base, tmp_path):
     assert (followed.loss.sigma_mean, followed.loss.sigma_data, followed.num_inference_steps) == (0.2, 1.0, 4)
 
 
-@pytest.mark.parametrize("adapters", [{"action_dim": 6}, {"prefix_context": True}, {"uncertainty": True}])
+@pytest.mark.parametrize("adapters", [{"action_dim": 6}, {"prefix_context": True}, {"skip_gates": True}, {"uncertainty": True}])
 def test_a_new_adapter_changes_nothing_at_the_start(adapters):
     base, network = randomised(DiT(SMALL)), DiT(SMALL.replace(**adapters))
     start_from(network, base)

@@ -45,7 +45,7 @@ def test_the_network_stands_and_covers_its_windows(name):
         assert parameters * 2 <= 14e6  # in half precision, as it is to be shipped
     else:
         assert parameters == pytest.approx(7.24e9, rel=0.005)
-        assert (dit.network_in_channels, dit.uncertainty, dit.prefix_context) == (channels, True, False)
+        assert (dit.network_in_channels, dit.uncertainty, dit.prefix_context, dit.skip_gates) == (channels, True, False, False)
     check_window(config.window, spec)
     network.check_size(
         (spec.latent_frames(config.window.num_frames), config.window.height // spec.h, config.window.width // spec.w)

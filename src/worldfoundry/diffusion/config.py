@@ -55,6 +55,8 @@ class DiTConfig(Config):
     """Action features per latent frame; 0 = no action adapter."""
     prefix_context: bool = False
     """Whether the last given frame is shown to all frames through a zero-initialised adapter."""
+    skip_gates: bool = False
+    """Adapter: gates per latent position let the noisy input and the last given frame through to the output (zero at the start)."""
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> Self:

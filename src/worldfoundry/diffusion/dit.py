@@ -144,17 +144,20 @@ class DiTBlock(nn.Module):
 
 
 class FinalLayer(nn.Module):
-    """Modulated norm (no gate) and the projection to patches."""
+    """Modulated norm (no gate) and the projection to patches; with `skip_gates` two gates per latent position follow."""
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
         patch = config.patch_temporal * config.patch_spatial**2
         self.modulation = AdaLNLoRA(config.model_channels, config.adaln_lora_dim, chunks=2)
         self.linear = nn.Linear(config.model_channels, patch * config.out_channels, bias=False)
+        self.gates = nn.Linear(config.model_channels, 2 * patch, bias=False) if config.skip_gates else None
 
     def forward(self, x_BtSD: Tensor, embedding_Bt1D: Tensor, base_Bt1D3: Tensor) -> Tensor:
         shift, scale = self.modulation(embedding_Bt1D, base_Bt1D3)
-        return self.linear(modulate(x_BtSD, shift, scale))
+        x_BtSD = modulate(x_BtSD, shift, scale)
+        out_BtSK = self.linear(x_BtSD)
+        return out_BtSK if self.gates is None else torch.cat([out_BtSK, self.gates(x_BtSD)], dim=-1)
 
 
 class UncertaintyHead(nn.Module):
@@ -220,6 +223,8 @@ class DiT(nn.Module):
             if isinstance(module, DiTBlock):
                 module.init_weights(generator)
         nn.init.zeros_(self.final.modulation.up.weight)
+        if self.final.gates is not None:
+            nn.init.zeros_(self.final.gates.weight)
         nn.init.zeros_(self.final.linear.weight)  # the first prediction is c_skip · x, the best guess without knowledge
         for part in (self.time, self.position, self.uncertainty, self.action_adapter):
             if part is not None:
@@ -285,7 +290,24 @@ class DiT(nn.Module):
         tokens_BtSD = self.final(tokens_BtSD, embedding_Bt1D, base_Bt1D3)
         if self.token_split is not None:
             tokens_BtSD = self.token_split.gather(tokens_BtSD)
-        return unpatchify(tokens_BtSD, h, config.patch_temporal, config.patch_spatial).to(x_BCTHW.dtype)
+        return self._to_latents(tokens_BtSD, x_BCTHW, prefix_BCTHW, condition_mask_B1THW)
+
+    def _to_latents(
+        self, tokens_BtSD: Tensor, x_BCTHW: Tensor, prefix_BCTHW: Tensor | None, condition_mask_B1THW: Tensor | None
+    ) -> Tensor:
+        """Patches to latents, plus what the gates let through of x and of the last given frame."""
+        config, rows = self.config, x_BCTHW.shape[3] // self.config.patch_spatial
+        patch = config.patch_temporal * config.patch_spatial**2
+        parts = tokens_BtSD.split([patch * config.out_channels, *([patch, patch] if config.skip_gates else [])], dim=-1)
+        out_BCTHW, *gates_B1THW = (
+            unpatchify(part, rows, config.patch_temporal, config.patch_spatial).to(x_BCTHW.dtype) for part in parts
+        )
+        if gates_B1THW:
+            out_BCTHW = out_BCTHW + gates_B1THW[0] * x_BCTHW
+            if prefix_BCTHW is not None:
+                last_BC1HW = last_given_frame(prefix_BCTHW, condition_mask_B1THW).to(x_BCTHW.dtype)
+                out_BCTHW = out_BCTHW + gates_B1THW[1] * last_BC1HW
+        return out_BCTHW
 
     def check_size(self, shape_THW: Sequence[int]) -> None:
         """Whether latents of this size fit the position table, asked before they are made. Raises UsageError."""

@@ -21,6 +21,8 @@ def forward_flops(config: DiTConfig, shape_BTHW: tuple[int, int, int, int], cont
         macs += T * D * (config.action_dim + 5 * D)  # two layers, to the tokens, to the modulation
     if config.prefix_context:
         macs += (N // T) * D * patch * config.in_channels
+    if config.skip_gates:
+        macs += N * D * 2 * patch
     return 2 * B * macs
 
 

@@ -191,8 +191,8 @@ def filled_dit(config: DiTConfig, tensors: Mapping[str, Tensor], *, where: str) 
 
 def refuse_adapters(config: DiTConfig) -> None:
     """Raises CheckpointError where the config has something that the published layouts cannot hold."""
-    if config.action_dim or config.prefix_context:
+    if config.action_dim or config.prefix_context or config.skip_gates:
         raise CheckpointError(
-            "This network has post-training adapters (action_dim, prefix_context), which the published layouts cannot hold.",
+            "This network has post-training adapters (action_dim, prefix_context, skip_gates), which the published layouts cannot hold.",
             "Convert the base model instead.",
         )

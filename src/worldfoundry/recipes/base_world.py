@@ -28,9 +28,10 @@ FREE = {
     "uncertainty",
     "action_dim",
     "prefix_context",
+    "skip_gates",
 }
 """Fields of a DiT that its tokenizer, its text encoder or its adapters decide, not its size."""
-ADAPTERS = ("action_adapter.", "prefix_embed.", "uncertainty.")
+ADAPTERS = ("action_adapter.", "prefix_embed.", "final.gates.", "uncertainty.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -120,6 +120,8 @@ class TrainDiffusionConfig(Config):
     """Whether actions condition. `auto` and `on` leave out clips without; `optional` keeps them, with actions of zero."""
     prefix_context: bool | None = None
     """Show the last given latent frame to all frames (an adapter that the official sizes lack); None: as `init` does, or yes."""
+    skip_gates: bool | None = None
+    """Gates that let the noisy input and the last given frame through (an adapter the official sizes lack); None: as above."""
     text: Literal["auto", "minilm", "t5", "none"] = "auto"
     """Text encoder for captions; `auto` takes that of `init`, or MiniLM if it can be had, and says so if not."""
     t5: Path | None = None

@@ -192,6 +192,7 @@ def dit_config(
         crossattn_emb_channels=text_width,
         uncertainty=config.loss.uncertainty or (base is not None and size.uncertainty),
         prefix_context=config.prefix_context if config.prefix_context is not None else base is None or size.prefix_context,
+        skip_gates=config.skip_gates if config.skip_gates is not None else base is None or size.skip_gates,
         action_dim=2 * spec.t * actions,
     )
 
