@@ -266,6 +266,34 @@ MODELS: dict[str, ModelSource] = {
             ),
         ),
     ),
+    "text-detector": ModelSource(
+        description="PP-OCRv6 small text detector (ONNX), for curate's text overlays",
+        licence="Apache-2.0",
+        size_mb=27.3,
+        source=WheelSource(
+            package="rapidocr",
+            version="3.10.0",
+            wheel="rapidocr-3.10.0-py3-none-any.whl",
+            sha256="2fc34e26cd0f48514804a94f8832283039c7334076bff60768b1fed9ad068050",
+            files=(
+                PackedFile(
+                    inside="rapidocr/models/PP-OCRv6_det_small.onnx",
+                    name="model.onnx",
+                    sha256="090f04abcd9d9a7498bc4ebf677e4cb9bdce1fe4197ddb7e529f1ef44e1ff94f",
+                ),
+                PackedFile(
+                    inside="rapidocr-3.10.0.dist-info/licenses/LICENSE",
+                    name="LICENSE",
+                    sha256="3e0af25fdd06aa9586ae97adb00ea927ebe5a3805ac77d2d3a81ce5f55693333",
+                ),
+                PackedFile(
+                    inside="rapidocr-3.10.0.dist-info/licenses/MODEL_LICENSES.md",
+                    name="MODEL_LICENSES.md",
+                    sha256="c5fd0e8603d3df743355b546121e6fe0f4ef8ff455c5a85c1681fd3ae520e153",
+                ),
+            ),
+        ),
+    ),
     "transnetv2": ModelSource(
         description="TransNet V2 (cuts in video), features of a clip: FD[transnetv2], KD[transnetv2]",
         licence="MIT",
