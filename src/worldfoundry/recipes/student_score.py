@@ -47,7 +47,7 @@ def score_student(
         ):
             distance = (made[one] - made[other])[:, :, given:].square().mean(dim=(1, 2, 3, 4)).sum()
             sums[f"{one}_to_{other}"] = sums.get(f"{one}_to_{other}", 0.0) + float(distance)
-    count = len(rows["latents"])
+    count = float(len(rows["latents"]))
     return {"windows": count} | {name: round((total / count) ** 0.5, 4) for name, total in sums.items()}
 
 

@@ -52,8 +52,8 @@ class DistillationMethod:
     def training_step(self, batch: dict[str, Tensor], generator: torch.Generator) -> StepOutput:
         """`batch` is that of `DiffusionMethod`. The error is relative to a network output of unit variance."""
         network, device = self.teacher.module, self.levels.device
-        drawn = self.teacher.draw(batch, generator)
-        x0_BCTHW, condition, weight_B1THW = (part.to(device) for part in drawn)
+        x0_BCTHW, condition, weight_B1THW = self.teacher.draw(batch, generator)
+        x0_BCTHW, condition, weight_B1THW = x0_BCTHW.to(device), condition.to(device), weight_B1THW.to(device)
         everyones = len(x0_BCTHW) * self.share.count
         segment_B = torch.randint(self.config.steps, (everyones,), generator=generator)
         offset_B = torch.randint(self.length, (everyones,), generator=generator)
