@@ -9,7 +9,8 @@ from worldfoundry.core.contracts import Guard, VideoTokenizer
 from worldfoundry.core.registry import KINDS, factory_for
 from worldfoundry.core.video_io import write_video
 from worldfoundry.curation.config import CurateConfig
-from worldfoundry.curation.stages import check_stage, default_stages
+from worldfoundry.curation.stage import check_stage
+from worldfoundry.curation.stages import default_stages
 from worldfoundry.diffusion.config import SIZES
 from worldfoundry.evaluation.check import check_metric
 from worldfoundry.evaluation.metrics import METRICS
@@ -53,10 +54,12 @@ def test_curation_stages(tmp_path):
     moving = np.random.default_rng(0).integers(0, 256, (48, 64, 64, 3), dtype=np.uint8)
     path = write_video(tmp_path / "in.mp4", moving, 24)
     (tmp_path / "staging").mkdir()
-    row = {"source_id": "s", "uri": str(path), "path": path, "staging": tmp_path / "staging", "episode_path": "", "caption": ""}
+    row = {"source_id": "s", "uri": str(path), "path": str(path), "image": False, "episode_path": "", "caption": ""}
     for stage in default_stages(CurateConfig(input=str(tmp_path), out=tmp_path / "out")):
         assert stage.name
         assert set(stage.inputs) <= set(row)
+        if stage.per == "clip":
+            row |= {"plan": row["plans"][0], "staging": tmp_path / "staging"}
         (row,) = check_stage(stage, row)
 
 

@@ -1,5 +1,6 @@
 """Clips on disk: packets copied where that is exact, frames of a span and only those, an even rate from an uneven one."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,22 +11,21 @@ import pytest
 
 from worldfoundry.core.errors import MediaError
 from worldfoundry.core.video_io import probe_video, read_video
-from worldfoundry.curation.config import CurateConfig
-from worldfoundry.curation.encode import EncodedClip, check_clip, clip_times, encode_clip, encode_image
+from worldfoundry.curation.encode import Coding, EncodedClip, check_clip, clip_times, encode_clip, encode_image
 from worldfoundry.curation.lowres import decode_lowres
 from worldfoundry.curation.plan import plan_clips
 from worldfoundry.curation.shots import Transition
 
-CONFIG = CurateConfig(input="", out=Path(), min_s=0.2, max_s=60, crf=1, trim_frames=0)
+CODING = Coding(crf=1, gop=12, copy_gop=24)
 
 
-def encode(path: Path, cuts: tuple[int, ...] = (), config: CurateConfig = CONFIG) -> list[tuple[EncodedClip, tuple[int, int]]]:
+def encode(path: Path, cuts: tuple[int, ...] = (), coding: Coding = CODING) -> list[tuple[EncodedClip, tuple[int, int]]]:
     frames, _ = decode_lowres(path)
     transitions = [Transition(kind="cut", start=c, end=c, confidence=1.0) for c in cuts]
-    plans = plan_clips("s", frames, transitions, np.zeros(len(frames)), config)
+    plans = plan_clips("s", frames, transitions, max_s=60, trim_frames=0)
     info = probe_video(path)
     out = [path.with_name(f"out{i}.mp4") for i in range(len(plans))]
-    return [(encode_clip(path, info, frames, p, o, config), (p.first, p.last)) for p, o in zip(plans, out, strict=True)]
+    return [(encode_clip(path, info, frames, p, o, coding), (p.first, p.last)) for p, o in zip(plans, out, strict=True)]
 
 
 def packets(path: Path) -> list[bytes]:
@@ -44,10 +44,10 @@ def test_a_whole_good_file_is_copied_packet_by_packet(zoo: Any) -> None:
 
 @pytest.mark.parametrize("why", ["long groups", "open groups", "another codec", "4:4:4", "turned", "never copy"])
 def test_what_breaks_a_promise_is_encoded_again(zoo: Any, why: str) -> None:
-    frames, config = zoo.frames(30), CONFIG
+    frames, coding = zoo.frames(30), CODING
     if why == "long groups":
         source = zoo.video("a.mp4", num_frames=30, gop=30)
-        config = CONFIG.replace(copy_gop=24)
+        coding = replace(CODING, copy_gop=24)
     elif why == "open groups":
         source = zoo.encoded(
             "a.mp4", frames, options={"x264-params": "keyint=8:min-keyint=8:scenecut=0:open-gop=1:bframes=3:b-adapt=0"}
@@ -59,8 +59,8 @@ def test_what_breaks_a_promise_is_encoded_again(zoo: Any, why: str) -> None:
     elif why == "turned":
         source = zoo.rotated("a.mp4", num_frames=30)
     else:
-        source, config = zoo.video("a.mp4", num_frames=30), CONFIG.replace(copy_gop=0)
-    ((clip, _),) = encode(source, config=config)
+        source, coding = zoo.video("a.mp4", num_frames=30), replace(CODING, copy_gop=0)
+    ((clip, _),) = encode(source, coding=coding)
     assert clip.encoding == "x264"
     written, frames_of = probe_video(clip.path), read_video(clip.path).frames
     assert (written.codec, written.pixel_format, written.rotation) == ("h264", "yuv420p", 0)
@@ -110,7 +110,7 @@ def test_odd_sizes_are_padded_to_even(zoo: Any) -> None:
 
 
 def test_images_are_clips_of_one_frame(zoo: Any) -> None:
-    clip = encode_image(zoo.frames(1, 47, 65)[0], zoo.folder / "i.mp4", CONFIG)
+    clip = encode_image(zoo.frames(1, 47, 65)[0], zoo.folder / "i.mp4", CODING)
     assert (clip.encoding, clip.num_frames, clip.fps, clip.width, clip.height) == ("image", 1, 0.0, 66, 48)
 
 
@@ -124,5 +124,5 @@ def test_the_check_notices_missing_frames_and_rubbish(zoo: Any) -> None:
 
 def test_clip_times_are_the_frames_own(zoo: Any) -> None:
     frames, _ = decode_lowres(zoo.video("a.mp4", num_frames=24, fps=30000 / 1001))
-    (plan,) = plan_clips("s", frames, [], np.zeros(24), CONFIG)
+    (plan,) = plan_clips("s", frames, [], max_s=60, trim_frames=0)
     np.testing.assert_allclose(clip_times(frames, plan), np.arange(24) * 1001 / 30000, atol=1e-4)

@@ -32,7 +32,7 @@ def test_the_report_is_whole_and_self_contained(zoo: Any, tmp_path: Path) -> Non
     zoo.text("bad <script>.mp4")
     zoo.text("<b>cuts & co.txt", "a caption with <i>tags</i>")
     zoo.image("still.png")
-    summary = curate(CurateConfig(input=str(zoo.folder), out=tmp_path / "out"))
+    summary = curate(CurateConfig(input=str(zoo.folder), out=tmp_path / "out", isolate=False))
     page = summary.report.read_text(encoding="utf-8")
     parser = Nesting()
     parser.feed(page)
@@ -49,6 +49,6 @@ def test_the_report_is_whole_and_self_contained(zoo: Any, tmp_path: Path) -> Non
 
 def test_an_empty_dataset_has_a_report_too(zoo: Any, tmp_path: Path) -> None:
     zoo.text("bad.mp4")
-    page = curate(CurateConfig(input=str(zoo.folder), out=tmp_path / "out")).report.read_text(encoding="utf-8")
+    page = curate(CurateConfig(input=str(zoo.folder), out=tmp_path / "out", isolate=False)).report.read_text(encoding="utf-8")
     assert "No clip was kept." in page
     assert "No video." in page

@@ -18,7 +18,7 @@ def test_empty_tables_have_their_schema(tmp_path: Path, name: str) -> None:
 
 
 def test_rows_come_back_and_lacking_columns_are_null(tmp_path: Path) -> None:
-    row = {"uri": "a", "source_id": None, "stage": "probe", "code": "NOT_MEDIA", "message": "no", "bytes": 3}
+    row = {"uri": "a", "source_id": None, "stage": "probe", "code": "NOT_MEDIA", "message": "no", "attempt": 1, "bytes": 3}
     write_table(tmp_path, "quarantine", [row, {"uri": "b"}])
     back = read_table(tmp_path, "quarantine")
     assert back[0] == row

@@ -1,11 +1,11 @@
 """What can be chosen about curation. Imports nothing but the config base, so that `--help` stays quick."""
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from worldfoundry.core.config import Config
+from worldfoundry.core.config import EXECUTION, Config
 
 
 class ShotConfig(Config):
@@ -66,9 +66,27 @@ class CurateConfig(Config):
     """A whole H.264 file that is one clip is copied unchanged if its keyframes are at most so far apart; 0 never copies."""
     shard_mb: float = Field(default=256.0, gt=0)
     """Size at which a shard is closed, in megabytes."""
+    where: tuple[str, ...] = ()
+    """Further conditions on kept clips, on any score, tag or size: 'blur<=0.3' 'height>=480' 'camera!=shake'."""
+    stages: tuple[str, ...] = ()
+    """Stages of your own: package.module:name or file.py:name, parameters behind a question mark (file.py:blur?radius=3)."""
     shots: ShotConfig = ShotConfig()
     """Shot detection."""
-    overwrite: bool = False
+    executor: Annotated[Literal["process", "pool", "ray"], EXECUTION] = "process"
+    """Where stages run: in this process, in several processes, or on Ray. The dataset comes out the same."""
+    workers: Annotated[int, Field(ge=0), EXECUTION] = 0
+    """How many sources are worked on at once by pool and ray; 0 is as many as there are cores (one fewer on Ray)."""
+    ray_address: Annotated[str | None, EXECUTION] = None
+    """The Ray cluster to use, such as auto or ray://host:10001; by default Ray is started on this machine."""
+    isolate: Annotated[bool, EXECUTION] = True
+    """Decode in a child process, so that a crash or a hang of a decoder costs one file."""
+    memory_mb: Annotated[float, Field(gt=0), EXECUTION] = 8192.0
+    """Memory that such a process may take, in megabytes."""
+    timeout_s: Annotated[float, Field(gt=0), EXECUTION] = 600.0
+    """Seconds that a stage may take on one source or clip, before the allowance for its length."""
+    timeout_factor: Annotated[float, Field(ge=0), EXECUTION] = 30.0
+    """Seconds allowed on top per second of video."""
+    overwrite: Annotated[bool, EXECUTION] = False
     """Discard what an earlier curation left in the folder, and start anew."""
 
     @model_validator(mode="after")
@@ -80,5 +98,5 @@ class CurateConfig(Config):
         return self
 
     def parameters(self) -> dict[str, Any]:
-        """What decides the content of the dataset beside the files: it must be equal for a run to resume."""
-        return {name: value for name, value in self.to_dict().items() if name not in {"input", "out", "overwrite"}}
+        """What decides the content of the dataset beside the files."""
+        return {name: value for name, value in self.identity().items() if name not in {"input", "out"}}

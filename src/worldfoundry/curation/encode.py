@@ -18,12 +18,20 @@ from PIL import Image
 from worldfoundry.core.errors import MediaError
 from worldfoundry.core.files import atomic_path
 from worldfoundry.core.video_io import VideoInfo, iter_frames, open_video, write_video
-from worldfoundry.curation.config import CurateConfig
 from worldfoundry.curation.lowres import FrameTable
 from worldfoundry.curation.plan import ClipPlan
 
 STRIP_FRAMES, STRIP_HEIGHT = 6, 72
 SAME_TIME_S = 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coding:
+    """How clips are written: x264's quality, frames between keyframes, and the longest such distance of files copied as they are."""
+
+    crf: int
+    gop: int
+    copy_gop: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,21 +48,19 @@ class EncodedClip:
     strip_webp: bytes
 
 
-def encode_clip(
-    source: Path, info: VideoInfo, frames: FrameTable, plan: ClipPlan, out: Path, config: CurateConfig
-) -> EncodedClip:
+def encode_clip(source: Path, info: VideoInfo, frames: FrameTable, plan: ClipPlan, out: Path, coding: Coding) -> EncodedClip:
     """Write the clip to `out` (.mp4). A varying frame rate becomes a constant one: the frame shown at each tick.
 
     Raises MediaError: the source does not decode again as it did, or ENCODE_FAILED if the file written does not hold
     the frames planned; ResourceError when the disk is full.
     """
     times_s_T = clip_times(frames, plan)
-    copied = can_copy(source, info, frames, plan, config)
+    copied = can_copy(source, info, frames, plan, coding)
     if copied:
         copy_packets(source, out)
     else:
         pictures = _shown_at(source, times_s_T, frames, plan)
-        write_video(out, pictures, frames.fps, crf=config.crf, gop=config.gop)
+        write_video(out, pictures, frames.fps, crf=coding.crf, gop=coding.gop)
     shape, strip = check_clip(out, len(times_s_T))
     return EncodedClip(
         path=out,
@@ -68,9 +74,9 @@ def encode_clip(
     )
 
 
-def encode_image(picture_HWC: np.ndarray, out: Path, config: CurateConfig) -> EncodedClip:
+def encode_image(picture_HWC: np.ndarray, out: Path, coding: Coding) -> EncodedClip:
     """An image as a clip of one frame; its rate is recorded as 0."""
-    write_video(out, picture_HWC[None], 1.0, crf=config.crf, gop=1)
+    write_video(out, picture_HWC[None], 1.0, crf=coding.crf, gop=1)
     shape, strip = check_clip(out, 1)
     return EncodedClip(
         path=out,
@@ -92,13 +98,13 @@ def clip_times(frames: FrameTable, plan: ClipPlan) -> np.ndarray:
     return frames.seconds(plan.start_pts) + np.arange(count) / frames.fps
 
 
-def can_copy(source: Path, info: VideoInfo, frames: FrameTable, plan: ClipPlan, config: CurateConfig) -> bool:
+def can_copy(source: Path, info: VideoInfo, frames: FrameTable, plan: ClipPlan, coding: Coding) -> bool:
     """Whether the file as it is fulfils the promises of a clip: all of it, H.264 yuv420p mp4, upright, short closed groups."""
     return (
         (plan.first, plan.last) == (0, len(frames))
         and (info.codec, info.pixel_format, info.rotation) == ("h264", "yuv420p", 0)
         and source.suffix.lower() in {".mp4", ".m4v", ".mov"}
-        and 0 < frames.longest_closed_gop <= config.copy_gop
+        and 0 < frames.longest_closed_gop <= coding.copy_gop
         and not (frames.variable_rate or frames.problem)
         and int(frames.pts_T[0]) == frames.zero_pts
     )

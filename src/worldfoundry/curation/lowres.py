@@ -1,8 +1,10 @@
-"""The one decoding pass that feeds every analyser: each frame's time, whether it is damaged, and a picture of 18 x 32 pixels.
+"""The one decoding pass that feeds every analyser: each frame's time, whether it is damaged, and pictures of the sizes asked for.
 
-Axis legend: T frames, H = 18, W = 32, C = 3 (RGB). The pictures take 1.7 kB per frame: 190 MB for an hour at 30 fps.
+Axis legend: T frames, H height, W width, C = 3 (RGB). The stored pictures (18 x 32) take 1.7 kB per frame: 190 MB for an hour
+at 30 fps.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -51,15 +53,19 @@ class FrameTable:
         return float((pts - self.zero_pts) * self.time_base)
 
 
+# A picture size (height, width) and what is called with each picture of that size (uint8 HWC) and its time in seconds.
+Look = tuple[tuple[int, int], Callable[[np.ndarray, float], None]]
+
+
 class _Pass:
     """What the decoding loop has seen so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, looks: Sequence[Look], tick_s: float, zero_pts: int, rate: float) -> None:
+        self.looks, self.tick_s, self.zero_pts, self.rate = looks, tick_s, zero_pts, rate
+        self.scalers = {size: VideoReformatter() for size, _ in looks}
         self.pts: list[int] = []
-        self.rgb: list[np.ndarray] = []
         self.damaged: list[bool] = []
         self.keyframes: list[int] = []
-        self.scaler = VideoReformatter()
         self.problem = ""
         self.healing = False  # between damage and the next keyframe
         self.counted = False  # a stream without timestamps: frames are counted at its rate, as core.video_io does
@@ -91,10 +97,20 @@ class _Pass:
             self.healing = False
             self.keyframes.append(len(self.pts))
         self.pts.append(pts)
-        small = self.scaler.reformat(frame, width=WIDTH, height=HEIGHT, format="rgb24", interpolation="AREA")
-        self.rgb.append(small.to_ndarray())
         self.damaged.append(self.healing)
+        self._show(frame, pts / self.rate if self.counted else (pts - self.zero_pts) * self.tick_s)
         return True
+
+    def _show(self, frame: Any, time_s: float) -> None:
+        """Each size is scaled once, whoever looks at it."""
+        pictures = {
+            (height, width): scaler.reformat(
+                frame, width=width, height=height, format="rgb24", interpolation="AREA"
+            ).to_ndarray()
+            for (height, width), scaler in self.scalers.items()
+        }
+        for size, add in self.looks:
+            add(pictures[size], time_s)
 
     def damage(self) -> None:
         """Everything from a little before here to the next keyframe is lost."""
@@ -108,19 +124,36 @@ class _Pass:
         return int(np.diff([*self.keyframes, len(self.pts)]).max())
 
 
+class Pictures:
+    """Keeps the pictures that it is shown."""
+
+    def __init__(self) -> None:
+        self.rgb: list[np.ndarray] = []
+
+    def add(self, picture_HWC: np.ndarray, time_s: float) -> None:
+        self.rgb.append(picture_HWC)
+
+
 def decode_lowres(path: Path) -> tuple[FrameTable, np.ndarray]:
-    """Decode every frame of a video once: its times, and uint8 pictures (T, 18, 32, 3) in stored orientation.
+    """Decode every frame of a video once: its times, and uint8 pictures (T, 18, 32, 3) in stored orientation."""
+    pictures = Pictures()
+    table = watch_frames(path, [((HEIGHT, WIDTH), pictures.add)])
+    return table, np.stack(pictures.rgb)
+
+
+def watch_frames(path: Path, looks: Sequence[Look]) -> FrameTable:
+    """Decode every frame of a video once, show each to all who look, and return the table of times.
 
     A break in the middle is noted in `problem`, not raised. Raises MediaError: as `core.video_io.open_video`;
     NO_FRAMES or what broke it if nothing decodes.
     """
-    seen = _Pass()
     with open_video(path) as (container, stream):
+        rate = stream.average_rate or stream.guessed_rate or 24
+        seen = _Pass(looks, float(stream.time_base), stream.start_time or 0, float(rate))
         _decode_all(container, stream, seen)
         if not seen.pts:
             code = "TRUNCATED" if seen.cut_off else seen.problem or "NO_FRAMES"
             raise MediaError(code, f"{str(path)!r} holds no decodable video frame.")
-        rate = stream.average_rate or stream.guessed_rate or 24
         time_base, zero = (1 / Fraction(rate), 0) if seen.counted else (Fraction(stream.time_base), stream.start_time or 0)
         header_fps = float(stream.average_rate or stream.guessed_rate or 0)
         header_end = zero + stream.duration if stream.duration and not seen.counted else None
@@ -129,7 +162,7 @@ def decode_lowres(path: Path) -> tuple[FrameTable, np.ndarray]:
     missing_s = float((header_end - pts_T[-1]) * time_base) - 1 / fps if header_end is not None else 0.0
     if seen.cut_off or (not seen.problem and missing_s > max(0.25, 5 / fps)):
         seen.problem = "TRUNCATED"
-    table = FrameTable(
+    return FrameTable(
         pts_T=pts_T,
         damaged_T=np.array(seen.damaged),
         time_base=time_base,
@@ -139,7 +172,6 @@ def decode_lowres(path: Path) -> tuple[FrameTable, np.ndarray]:
         longest_closed_gop=seen.longest_closed_gop(),
         problem=seen.problem,
     )
-    return table, np.stack(seen.rgb)
 
 
 def _decode_all(container: Any, stream: Any, seen: _Pass) -> None:

@@ -1,4 +1,9 @@
-"""The whole of curation: discover, fingerprint, run the stages on what is new, pack shards, write tables and report."""
+"""The whole of curation: find the sources, run what is pending on them, select clips, finish those, pack shards, write tables.
+
+    discover → fingerprint → [stages per source] → select → [stages per clip] → shards → tables and report
+
+What stands in brackets goes through an executor, one source at a time; the rest is quick and happens here.
+"""
 
 import json
 import platform
@@ -6,30 +11,42 @@ import resource
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 from worldfoundry import __version__
 from worldfoundry.core.devices import available_cores
 from worldfoundry.core.errors import UsageError
-from worldfoundry.core.progress import progress
 from worldfoundry.core.provenance import code_commit
+from worldfoundry.curation.collect import NOT_ENCODED, Collected, collect, extra_columns, finish_clips, make_tables, samples
 from worldfoundry.curation.config import CurateConfig
 from worldfoundry.curation.discover import discover
-from worldfoundry.curation.executor import Executor, in_process
-from worldfoundry.curation.pack import pack
+from worldfoundry.curation.executors import Executor, open_executor
+from worldfoundry.curation.graph import Graph, build_graph, spec_of
+from worldfoundry.curation.meter import Meter
+from worldfoundry.curation.pack import loose_files, pack, read_ledger
 from worldfoundry.curation.report import write_report
-from worldfoundry.curation.rows import RETRIED, Failure, Row
-from worldfoundry.curation.sources import fingerprint, process_source, quarantine_row
+from worldfoundry.curation.rows import Row
+from worldfoundry.curation.run import SourceRun
+from worldfoundry.curation.select import conditions
+from worldfoundry.curation.sources import fingerprint
+from worldfoundry.curation.stage import FunctionStage
+from worldfoundry.curation.stages import ENCODE
 from worldfoundry.curation.store import REDO, Store
-from worldfoundry.curation.tables import SCHEMAS, read_table, write_table
+from worldfoundry.curation.tables import SCHEMAS, content_hash, read_table, write_table
+from worldfoundry.curation.work import StageWork
 
 
 @dataclass(frozen=True, kw_only=True)
 class CurateSummary:
-    """What a run ended with. `files` = sources + duplicates + quarantined; `rejected`, `quarantined` count by reason."""
+    """What a run ended with. `files` = sources + duplicates + quarantined; `rejected`, `quarantined` count by reason.
+
+    `processed` counts the sources on which a stage ran, `content_hash` is the same for the same dataset however it came to be.
+    """
 
     files: int
     sources: int
@@ -41,100 +58,153 @@ class CurateSummary:
     rejected: dict[str, int]
     quarantined: dict[str, int]
     processed: int
+    content_hash: str
     report: Path
 
 
-def curate(config: CurateConfig, *, executor: Executor = in_process) -> CurateSummary:
+def curate(
+    config: CurateConfig,
+    *,
+    stages: Sequence[FunctionStage] = (),
+    executor: Executor | None = None,
+    retry: frozenset[str] = frozenset(),
+) -> CurateSummary:
     """Make or complete the clip dataset at `config.out`; running it again resumes, and changes nothing if all is done.
 
-    Bad files become rows of the quarantine table. Raises UsageError if the input holds no media, or `out` was made
-    from other input or with other parameters; ResourceError if the disk is full (then the same call resumes).
+    `stages` are stages of the caller's own. Failures with a code in `retry` are tried again. Bad files become rows of the
+    quarantine table. Raises UsageError if the input holds no media or lacks files whose clips are in the dataset, or the
+    machine cannot carry the plan; ResourceError if the disk is full (then the same call resumes).
     """
-    started, wall_s, cpu_s = datetime.now(UTC), time.perf_counter(), time.process_time()
+    timer = _Timer()
+    config, own = _portable(config, stages)
+    graph = build_graph(config, own)
+    conditions(config, (*graph.scores, *graph.tags))  # a bad condition is said before the work
     files = discover(config.input, exclude=config.out)
     store = Store(config.out)
+    with nullcontext(executor) if executor else open_executor(config, graph) as run_on, store.opened(config):
+        sources, unreadable = fingerprint(files, store, run_on)
+        _refuse_vanished(sources, store)
+        store.save_sources(sources, unreadable, len(files))
+        work = StageWork(config, own, retry)
+        analysed = _pending(sources, graph, store, retry)
+        with Meter("analyse", len(analysed)) as meter:
+            for result in run_on(work, analysed):
+                meter.add(result["events"])
+        found = collect(sources, graph, store, config)
+        _forget_lost(found, store)
+        kept = found.kept
+        finished = _pending(
+            [{**row, "keep": kept[row["source_id"]]} for row in sources if row["source_id"] in kept], graph, store, retry
+        )
+        with Meter("finish clips", len(finished)) as meter:
+            for result in run_on(work, finished):
+                meter.add(result["events"])
+        found.runs |= {row["source_id"]: SourceRun(row, graph, store.source_folder(row["source_id"])) for row in finished}
+        processed = len({row["source_id"] for row in (*analysed, *finished)})
+        return _publish(found, unreadable, len(files), graph, store, config, timer, processed)
+
+
+def reselect(config: CurateConfig, *, stages: Sequence[FunctionStage] = ()) -> CurateSummary:
+    """Apply the thresholds of `config` to what an earlier run stored in `config.out`: nothing is decoded or encoded.
+
+    A clip that they keep but that was never encoded stays among the rejected, as NOT_ENCODED: `curate` encodes it. Raises
+    UsageError if there is nothing to select from.
+    """
+    timer, store = _Timer(), Store(config.out)
+    config, own = _portable(config, stages)
+    graph = build_graph(config, own)
+    sources, unreadable, files = store.load_sources()
     with store.opened(config):
-        sources, unreadable = fingerprint(files, store)
-        commits = {row["source_id"]: store.commit(row["source_id"]) for row in sources}
-        todo = _unfinished(sources, commits, store)
-        with progress("curate", total=len(todo), unit="files") as bar:
-            for commit in executor(partial(process_source, config=config, out=config.out), todo):
-                commits[commit["source_id"]] = commit
-                bar.advance(note=_so_far(commits))
-        tables = _collect(sources, commits, unreadable)
-        shards = pack(store, tables["clips"], config.shard_mb)
-        tables["clips"] = [{**clip, "shard": shards[clip["key"]]} for clip in tables["clips"]]
-        summary = _summary(files, tables, len(todo), store.report)
-        run = {
-            "started": started.isoformat(timespec="seconds"),
-            "wall_s": round(time.perf_counter() - wall_s, 3),
-            "cpu_s": round(time.process_time() - cpu_s, 3),
-            "peak_memory_mb": peak_memory_mb(),
-        }
-        tables["runs"] = [*read_table(store.tables, "runs"), _run_row(run, config, summary)]
-        for name in SCHEMAS:
-            write_table(store.tables, name, tables[name])
-        write_report(store, tables, summary)
-    return summary
+        found = collect(sources, graph, store, config)
+        if not found.clips and not found.failures:
+            raise UsageError(
+                f"{str(config.out)!r} holds no scores of these parameters.", "Run `worldfoundry curate` with them first."
+            )
+        _forget_lost(found, store)
+        return _publish(found, unreadable, files, graph, store, config, timer, 0)
 
 
-def _unfinished(sources: list[Row], commits: dict[str, Row | None], store: Store) -> list[Row]:
-    """Sources to process. Raises UsageError where going on would mix what is in the shards with something else."""
-    packed = set(store.packed())
-    sidecars = {row["source_id"]: row["sidecars"] for row in sources}
-    gone, changed, todo = [], [], []
-    for path in sorted(store.work.glob("*/commit.json")):
-        commit = json.loads(path.read_text(encoding="utf-8"))
-        in_shards = any(clip["key"] in packed for clip in commit["clips"])
-        if in_shards and commit["source_id"] not in sidecars:
-            gone.append(commit["clips"][0]["uri"])
-        elif in_shards and commit["sidecars"] != sidecars[commit["source_id"]]:
-            changed.append(commit["clips"][0]["uri"])
+def _portable(config: CurateConfig, stages: Sequence[FunctionStage]) -> tuple[CurateConfig, tuple[FunctionStage, ...]]:
+    """Stages by name where they can be found by it, so that other processes have them too. Raises UsageError."""
+    named, alone = [], []
+    for stage in stages:
+        spec = spec_of(stage)
+        if spec is not None:
+            named.append(spec)
+        elif config.executor != "process" or stage.isolate:
+            raise UsageError(
+                f"The stage {stage.name!r} is defined where no other process finds it ({stage.function.__module__}).",
+                "Move it into a file, and name it in stages as file.py:name.",
+            )
+        else:
+            alone.append(stage)
+    absolute = [str(Path(spec).expanduser().absolute()) if _is_file(spec) else spec for spec in config.stages]
+    return config.replace(stages=(*absolute, *named), out=config.out.absolute()), tuple(alone)
+
+
+def _is_file(spec: str) -> bool:
+    return spec.partition("?")[0].rpartition(":")[0].endswith(".py")
+
+
+def _pending(rows: list[Row], graph: Graph, store: Store, retry: frozenset[str]) -> list[Row]:
+    """The sources on which something is to be run."""
+    runs = ((row, SourceRun(row, graph, store.source_folder(row["source_id"]), retry=retry)) for row in rows)
+    return [row for row, run in runs if run.next_step() is not None]
+
+
+def _refuse_vanished(sources: list[Row], store: Store) -> None:
+    """Raises UsageError where the input lacks files whose clips are in the dataset: a disk may not be mounted."""
+    here = {row["source_id"] for row in sources}
+    gone = sorted({clip["uri"] for clip in read_table(store.tables, "clips") if clip["source_id"] not in here})
     if gone:
         raise UsageError(
             f"{str(store.out)!r} holds clips of {len(gone)} files that the input lacks, such as {gone[0]!r}.",
             f"Give the input that they came from (it may have grown). {REDO}",
         )
-    if changed:
-        raise UsageError(
-            f"The sidecars of {len(changed)} files changed after their clips were packed, such as of {changed[0]!r}.", REDO
-        )
-    for row in sources:
-        commit = commits[row["source_id"]]
-        retry = commit and commit["failure"] and commit["failure"]["code"] in RETRIED
-        if commit is None or retry or commit["sidecars"] != row["sidecars"]:
-            todo.append(row)
-    return todo
 
 
-def _collect(sources: list[Row], commits: dict[str, Row | None], unreadable: list[Row]) -> dict[str, list[Row]]:
-    """The tables' rows, in an order that depends on the input alone. A moved file's rows carry its new place."""
-    tables: dict[str, list[Row]] = {name: [] for name in SCHEMAS}
-    tables["quarantine"] = list(unreadable)
-    for row in sources:
-        commit = commits[row["source_id"]]
-        if commit is None:
-            raise RuntimeError(f"the executor returned nothing for {row['uri']!r}")
-        place = {"uri": row["uri"]}
-        if commit["failure"]:
-            failure = Failure(**commit["failure"])
-            for uri in (row["uri"], *row["duplicates"]):
-                own = replace(failure, message=failure.message.replace(row["uri"], uri))
-                tables["quarantine"].append(quarantine_row({**row, "uri": uri}, row["source_id"], own))
-        else:
-            tables["sources"].append({**row, **commit["source"]})
-        tables["shots"] += commit["shots"]
-        tables["clips"] += [{**clip, **place} for clip in commit["clips"]]
-        tables["rejected"] += [{**clip, **place} for clip in commit["rejected"]]
-        tables["events"] += commit["events"]
-    tables["quarantine"].sort(key=lambda row: row["uri"])
-    return tables
+def _forget_lost(found: Collected, store: Store) -> None:
+    """Let clips be encoded again whose files are neither loose nor in a shard (a shard was removed by hand)."""
+    there = {(clip_id, entry[1]) for held in read_ledger(store).values() for clip_id, entry in held.items() if clip_id}
+    for source_id, clip_ids in found.kept.items():
+        run = found.runs[source_id]
+        for clip_id in clip_ids:
+            commit = run.commit(run.graph[ENCODE], clip_id)
+            if commit is None or commit.failure or (clip_id, commit.key) in there:
+                continue
+            if "mp4" not in loose_files(store, source_id, clip_id, commit.key):
+                run.forget(ENCODE, clip_id)
 
 
-def _summary(files: list[Row], tables: dict[str, list[Row]], processed: int, report: Path) -> CurateSummary:
+def _publish(
+    found: Collected,
+    unreadable: list[Row],
+    files: int,
+    graph: Graph,
+    store: Store,
+    config: CurateConfig,
+    timer: "_Timer",
+    processed: int,
+) -> CurateSummary:
+    """Shards, tables and report of what is committed."""
+    keys = finish_clips(found, missing=NOT_ENCODED)
+    shards = pack(store, samples(found.clips, keys), config.shard_mb)
+    tables = make_tables(found, unreadable, shards)
+    extra = extra_columns(graph)
+    for name in SCHEMAS:
+        if name != "runs":
+            write_table(store.tables, name, tables[name], extra.get(name))
+    summary = _summary(files, tables, processed, store)
+    tables["runs"] = [*read_table(store.tables, "runs"), {**timer.row(), **_run_row(config, summary)}]
+    write_table(store.tables, "runs", tables["runs"])
+    write_report(store, tables, summary)
+    return summary
+
+
+def _summary(files: int, tables: dict[str, list[Row]], processed: int, store: Store) -> CurateSummary:
     clips, sources = tables["clips"], tables["sources"]
     return CurateSummary(
-        files=len(files),
+        files=files,
         sources=len(sources),
         partial=sum(row["partial"] for row in sources),
         duplicates=sum(len(row["duplicates"]) for row in sources),
@@ -144,13 +214,28 @@ def _summary(files: list[Row], tables: dict[str, list[Row]], processed: int, rep
         rejected=dict(Counter(reason for row in tables["rejected"] for reason in row["reasons"]).most_common()),
         quarantined=dict(Counter(row["code"] for row in tables["quarantine"]).most_common()),
         processed=processed,
-        report=report,
+        content_hash=content_hash(store.tables),
+        report=store.report,
     )
 
 
-def _run_row(run: Row, config: CurateConfig, summary: CurateSummary) -> Row:
+class _Timer:
+    """What a run took."""
+
+    def __init__(self) -> None:
+        self.started, self.wall_s, self.cpu_s = datetime.now(UTC), time.perf_counter(), _cpu_s()
+
+    def row(self) -> Row:
+        return {
+            "started": self.started.isoformat(timespec="seconds"),
+            "wall_s": round(time.perf_counter() - self.wall_s, 3),
+            "cpu_s": round(_cpu_s() - self.cpu_s, 3),
+            "peak_memory_mb": peak_memory_mb(),
+        }
+
+
+def _run_row(config: CurateConfig, summary: CurateSummary) -> Row:
     return {
-        **run,
         "files": summary.files,
         "processed": summary.processed,
         "clips": summary.clips,
@@ -163,13 +248,16 @@ def _run_row(run: Row, config: CurateConfig, summary: CurateSummary) -> Row:
     }
 
 
+def _usage() -> list[Any]:
+    return [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+
+
+def _cpu_s() -> float:
+    """CPU seconds of this process and of its children that have ended."""
+    return sum(usage.ru_utime + usage.ru_stime for usage in _usage())
+
+
 def peak_memory_mb() -> float:
-    """Largest resident size of this process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Largest resident size so far of this process, or of a child that has ended."""
+    peak = max(usage.ru_maxrss for usage in _usage())
     return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)  # bytes on macOS, kilobytes elsewhere
-
-
-def _so_far(commits: dict[str, Row | None]) -> str:
-    done = [commit for commit in commits.values() if commit]
-    bad = sum(commit["failure"] is not None for commit in done)
-    return f"{sum(len(commit['clips']) for commit in done)} clips" + (f", {bad} files in quarantine" if bad else "")

@@ -6,7 +6,6 @@ from math import ceil
 import numpy as np
 
 from worldfoundry.core.config import stable_hash
-from worldfoundry.curation.config import CurateConfig
 from worldfoundry.curation.lowres import FrameTable
 from worldfoundry.curation.shots import Transition, spans_between
 
@@ -17,7 +16,7 @@ GRADUAL_MARGIN = 2  # frames beyond the measured ends of a fade or dissolve (mea
 
 @dataclass(frozen=True, kw_only=True)
 class ClipPlan:
-    """Frames [first, last) of a source, shown during [start_pts, end_pts). `reasons` says why it is rejected, if it is."""
+    """Frames [first, last) of a source, shown during [start_pts, end_pts)."""
 
     clip_id: str
     shot_index: int
@@ -27,8 +26,6 @@ class ClipPlan:
     end_pts: int
     start_s: float
     end_s: float
-    motion: float
-    reasons: tuple[str, ...] = ()
 
 
 def clip_id(source_id: str, start_pts: int, end_pts: int) -> str:
@@ -36,39 +33,37 @@ def clip_id(source_id: str, start_pts: int, end_pts: int) -> str:
     return stable_hash([source_id, start_pts, end_pts, PLAN_VERSION], 20)
 
 
-def plan_clips(
-    source_id: str, frames: FrameTable, transitions: list[Transition], motion_T: np.ndarray, config: CurateConfig
-) -> list[ClipPlan]:
-    """Every shot becomes one or more clips, kept or rejected; damaged frames are left out of all of them.
+def plan_image(source_id: str) -> ClipPlan:
+    """An image is one clip of one frame, which lasts no time."""
+    identity = clip_id(source_id, 0, 1)
+    return ClipPlan(clip_id=identity, shot_index=0, first=0, last=1, start_pts=0, end_pts=1, start_s=0.0, end_s=0.0)
 
-    `motion_T[t]` is the mean change of luma from frame t - 1 to t; a clip's motion is its sum per second.
-    """
+
+def plan_clips(
+    source_id: str, frames: FrameTable, transitions: list[Transition], *, max_s: float, trim_frames: int
+) -> list[ClipPlan]:
+    """Every shot becomes one or more clips, however short; damaged frames are left out of all of them."""
     plans = []
     for shot_index, (start, end) in enumerate(spans_between(transitions, len(frames))):
-        start, end = _trim(start, end, transitions, config.trim_frames)
+        start, end = _trim(start, end, transitions, trim_frames)
         for first, last in _undamaged(start, end, frames.damaged_T):
-            plans += _plan_span(source_id, frames, motion_T, shot_index, first, last, config)
+            plans += _plan_span(source_id, frames, shot_index, first, last, max_s)
     return plans
 
 
-def _plan_span(
-    source_id: str, frames: FrameTable, motion_T: np.ndarray, shot_index: int, first: int, last: int, config: CurateConfig
-) -> list[ClipPlan]:
+def half_frame_s(fps: float) -> float:
+    """Rounded timestamps must not cost a clip of exactly the least length."""
+    return 0.5 / fps if fps else 0.0
+
+
+def _plan_span(source_id: str, frames: FrameTable, shot_index: int, first: int, last: int, max_s: float) -> list[ClipPlan]:
     """Cut a span into the fewest equal parts that are not longer than `max_s`."""
-    half_frame_s = 0.5 / frames.fps  # rounded timestamps must not cost a clip of exactly the least length
     length_s = frames.seconds(frames.end_pts(last - 1)) - frames.seconds(int(frames.pts_T[first]))
-    parts = max(1, ceil((length_s - half_frame_s) / config.max_s))
+    parts = max(1, ceil((length_s - half_frame_s(frames.fps)) / max_s))
     edges = np.linspace(first, last, parts + 1).round().astype(int)
     plans = []
     for a, b in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
         start_pts, end_pts = int(frames.pts_T[a]), frames.end_pts(b - 1)
-        start_s, end_s = frames.seconds(start_pts), frames.seconds(end_pts)
-        motion = float(motion_T[a + 1 : b].sum()) / max(end_s - start_s, 1e-6)
-        reasons = []
-        if end_s - start_s < config.min_s - half_frame_s:
-            reasons.append("TOO_SHORT")
-        if motion < config.min_motion:
-            reasons.append("STATIC")
         plans.append(
             ClipPlan(
                 clip_id=clip_id(source_id, start_pts, end_pts),
@@ -77,10 +72,8 @@ def _plan_span(
                 last=b,
                 start_pts=start_pts,
                 end_pts=end_pts,
-                start_s=round(start_s, 6),
-                end_s=round(end_s, 6),
-                motion=round(motion, 4),
-                reasons=tuple(reasons),
+                start_s=round(frames.seconds(start_pts), 6),
+                end_s=round(frames.seconds(end_pts), 6),
             )
         )
     return plans

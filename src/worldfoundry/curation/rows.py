@@ -3,19 +3,21 @@
 Reason codes of the quarantine table (one row per file that yields no clip):
   MISSING EMPTY_FILE UNREADABLE NOT_MEDIA MOOV_MISSING NO_VIDEO_STREAM NO_FRAMES  the file cannot be used
   TRUNCATED DECODE_ERROR PTS_NONMONOTONIC      it breaks off or is damaged, and no good span is long enough
-  TOO_SHORT STATIC BLANK ENCODE_FAILED         it decodes, but every shot was rejected, mostly for this reason
+  TOO_SHORT STATIC BLANK ENCODE_FAILED ...     it decodes, but every shot was rejected, mostly for this reason
   SIDECAR_UNREADABLE SIDECAR_COLUMNS SIDECAR_SHORT SIDECAR_NOT_FINITE SIDECAR_TIMES   the episode beside it disagrees
+  DECODER_CRASHED DECODER_TIMEOUT              the process that decoded it died, or took longer than allowed
+  STAGE_CRASHED STAGE_TIMEOUT                  the same in a stage that does not decode
   OUT_OF_MEMORY INTERNAL_ERROR                 the machine's or this program's fault; tried again on the next run
 """
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from worldfoundry.core.errors import DataError
 
 Row = dict[str, Any]
 
-# Sources that ended so are tried again on the next run: the fault may not lie in the file.
+# What ended so is tried again on the next run: the fault may not lie in the file.
 RETRIED = frozenset({"MISSING", "UNREADABLE", "OUT_OF_MEMORY", "INTERNAL_ERROR"})
 
 
@@ -29,17 +31,17 @@ class SourceError(DataError):
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """Why a row stopped, and where."""
+    """Why a row stopped, and where. `attempt` counts how often that stage has failed on it."""
 
     stage: str
     code: str
     message: str
+    attempt: int = 1
+
+    def to_dict(self) -> Row:
+        return asdict(self)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What became of one source row: the row with every column added so far, its failure if any, seconds per stage."""
-
-    row: Row
-    failure: Failure | None = None
-    events: tuple[Row, ...] = field(default=())
+def quarantine_row(row: Row, source_id: str | None, failure: Failure) -> Row:
+    """What the quarantine table says of a file."""
+    return {"uri": row["uri"], "source_id": source_id, **failure.to_dict(), "bytes": row["bytes"]}

@@ -77,6 +77,15 @@ def check_episode(episode: Episode, times_s_T: np.ndarray, fps: float) -> None:
         )
 
 
+def write_episode(clip: Path, episode: Episode, times_s_T: np.ndarray) -> None:
+    """Actions and states of the rows nearest to each frame, float32, beside the clip. Times count from the video's first frame."""
+    rows_T = episode.rows_at(times_s_T)
+    for name, values_NA in (("actions", episode.actions_NA), ("state", episode.states_NA)):
+        if values_NA is not None:
+            with open(clip.with_suffix(f".{name}.npy"), "wb") as file:
+                np.save(file, np.ascontiguousarray(values_NA[rows_T], dtype=np.float32))
+
+
 def read_caption(path: Path) -> str:
     """The text with runs of white space made single spaces."""
     return " ".join(path.read_text(encoding="utf-8", errors="replace").split())

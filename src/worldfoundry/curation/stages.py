@@ -1,130 +1,178 @@
-"""The stages of curation: pure functions of one source row. Each declares what it reads, what it adds, and its parameters.
+"""The stages that come with curation, in the order in which they run.
 
-    probe → episode → watch → plan → encode
+    probe → watch → episode → shots → plan → motion →  select  → encode
+    (one file: decoded once, in `watch`)              (all clips)  (one clip)
 
-A row begins with `source_id`, `uri`, `path` (a local file), `staging` (an empty folder for the samples), `episode_path`
-and `caption` (both may be empty). Rows carry small values, never frames. A stage raises MediaError or SourceError to
-send its source to quarantine; `executor.run_stages` makes that a value.
+A source's row begins with `source_id`, `uri`, `path` (a local file), `image`, `episode_path` and `caption` (both may be
+empty). A stage raises MediaError or SourceError to send its source to quarantine, or its clip to the rejected ones.
+`select` is no stage: it looks at the stored scores of all clips at once and costs nothing.
+
+Axis legend: T frames, H = 18, W = 32, C = 3 (RGB).
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from worldfoundry.core.config import stable_hash
-from worldfoundry.core.contracts import Stage
-from worldfoundry.core.errors import DataError
-from worldfoundry.curation.config import CurateConfig
-from worldfoundry.curation.discover import is_image
-from worldfoundry.curation.lowres import decode_lowres
-from worldfoundry.curation.plan import plan_clips
+from worldfoundry.core.video_io import read_image
+from worldfoundry.curation.config import CurateConfig, ShotConfig
+from worldfoundry.curation.encode import Coding, encode_clip, encode_image
+from worldfoundry.curation.lowres import FrameTable, decode_lowres
+from worldfoundry.curation.plan import plan_clips, plan_image
 from worldfoundry.curation.probe import probe_source
 from worldfoundry.curation.rows import Row
-from worldfoundry.curation.samples import write_image_sample, write_samples
-from worldfoundry.curation.shots import find_transitions, luma_change
-from worldfoundry.curation.sidecars import check_episode, read_episode
+from worldfoundry.curation.shots import Transition, find_transitions, luma_change, spans_between
+from worldfoundry.curation.sidecars import check_episode, read_episode, write_episode
+from worldfoundry.curation.stage import FunctionStage
+from worldfoundry.data.buckets import bucket_name
 
-
-@dataclass(frozen=True, kw_only=True)
-class FunctionStage:
-    """A `Stage` made of a function from a row to the columns that it adds."""
-
-    name: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    function: Callable[[Mapping[str, Any]], Row]
-    parameters: Mapping[str, Any]
-    version: int = 1
-    cpus: float = 1.0
-    gpus: float = 0.0
-
-    def params_hash(self) -> str:
-        return stable_hash([self.name, self.version, dict(self.parameters)])
-
-    def __call__(self, row: Mapping[str, Any]) -> list[Row]:
-        missing = [name for name in self.inputs if name not in row]
-        if missing:
-            raise DataError(f"The stage {self.name!r} needs the columns {missing!r}, which the row lacks.")
-        return [{**row, **self.function(row)}]
-
-
-def check_stage(stage: Stage, row: Mapping[str, Any]) -> list[Row]:
-    """Contract check for any stage: run it on `row` and return its rows. Raises DataError for a broken promise.
-
-    It must add exactly its declared outputs, leave the given row as it was, and hash its parameters stably.
-    """
-    before = dict(row)
-    results = stage(row)
-    if row.keys() != before.keys() or any(row[name] is not before[name] for name in before):
-        raise DataError(f"The stage {stage.name!r} changed the row that it was given.")
-    for result in results:
-        added = set(result) - set(before)
-        if not set(stage.outputs) <= set(result) or not added <= set(stage.outputs):
-            raise DataError(f"The stage {stage.name!r} declares {sorted(stage.outputs)} and added {sorted(added)}.")
-    if stage.params_hash() != stage.params_hash() or not stage.params_hash():
-        raise DataError(f"The stage {stage.name!r} has no stable parameter hash.")
-    return results
+ENCODED = "encoding num_frames fps width height bytes bucket has_actions action_names state_names about"
 
 
 def default_stages(config: CurateConfig) -> tuple[FunctionStage, ...]:
-    """The chain that `worldfoundry curate` runs on every source."""
-    shots = config.shots.to_dict()
-    spans = {name: getattr(config, name) for name in ("min_s", "max_s", "trim_frames", "min_motion")}
-    coding = {name: getattr(config, name) for name in ("crf", "gop", "copy_gop")}
+    """The stages of `worldfoundry curate` without those of the user."""
 
-    def stage(name: str, inputs: str, outputs: str, function: Any, parameters: Mapping[str, Any]) -> FunctionStage:
-        columns = tuple(inputs.split()), tuple(outputs.split())
-        return FunctionStage(name=name, inputs=columns[0], outputs=columns[1], function=function, parameters=parameters)
+    def stage(name: str, function: object, inputs: str, outputs: str, **options: object) -> FunctionStage:
+        columns = {"inputs": tuple(inputs.split()), "outputs": tuple(outputs.split())}
+        return FunctionStage(name=name, function=function, **columns, **options)  # type: ignore[arg-type]
 
+    plan = {"max_s": config.max_s, "trim_frames": config.trim_frames}
+    coding = {"crf": config.crf, "gop": config.gop, "copy_gop": config.copy_gop}
     return (
-        stage("probe", "path uri", "info", _probe, {}),
-        stage("episode", "episode_path", "episode", _episode, {}),
-        stage("watch", "path info episode", "frames transitions motion_T", lambda row: _watch(row, config), {"shots": shots}),
-        stage("plan", "source_id frames transitions motion_T", "plans", lambda row: _plan(row, config), spans),
+        stage("probe", probe, "path uri", "info", images=True, isolate=True),
+        stage(WATCH, watch, "path", "frames pictures_THWC video", isolate=True),
+        stage("episode", episode, "episode_path frames", "episode"),
+        stage("shots", shots, "frames pictures_THWC", "transitions shots", parameters=config.shots.to_dict()),
+        stage("plan", plan_source, "source_id image frames transitions", "plans", parameters=plan, images=True),
+        stage("motion", motion, "pictures_THWC plans", "motion", scores=("motion",)),
         stage(
-            "encode",
-            "path info frames plans episode caption staging",
-            "clips rejected",
-            lambda row: _encode(row, config),
-            coding,
+            ENCODE,
+            encode,
+            "path image info frames episode",
+            ENCODED,
+            parameters=coding,
+            images=True,
+            isolate=True,
+            per="clip",
         ),
     )
 
 
-def _probe(row: Mapping[str, Any]) -> Row:
-    return {"info": probe_source(Path(row["path"]), row["uri"])}
+WATCH, ENCODE = "watch", "encode"
 
 
-def _episode(row: Mapping[str, Any]) -> Row:
-    return {"episode": read_episode(Path(row["episode_path"])) if row["episode_path"] else None}
+def probe(row: Row) -> Row:
+    return {"info": replace(probe_source(Path(row["path"]), row["uri"]), path=Path())}
 
 
-def _watch(row: Mapping[str, Any], config: CurateConfig) -> Row:
-    """The low-resolution pass and everything that looks at it. An image has no frames to watch."""
-    if is_image(row["uri"]):
-        return {"frames": None, "transitions": [], "motion_T": np.zeros(1, np.float32)}
-    frames, rgb_THWC = decode_lowres(row["path"])
-    if row["episode"] is not None:
-        times_s_T = np.array([frames.seconds(int(pts) - int(frames.pts_T[0]) + frames.zero_pts) for pts in frames.pts_T])
-        check_episode(row["episode"], times_s_T, frames.fps)
+def watch(row: Row) -> Row:
+    """The table of frames and the small pictures that the next stages look at."""
+    frames, pictures_THWC = decode_lowres(row["path"])
+    return watched(frames, pictures_THWC)
+
+
+def watched(frames: FrameTable, pictures_THWC: np.ndarray) -> Row:
+    video = {
+        "fps": frames.fps,
+        "variable_rate": frames.variable_rate,
+        "num_frames": len(frames),
+        "num_good_frames": int((~frames.damaged_T).sum()),
+        "duration_s": round(frames.seconds(frames.end_pts(len(frames) - 1)), 6),
+        "partial": bool(frames.problem),
+        "problem": frames.problem,
+    }
+    return {"frames": frames, "pictures_THWC": pictures_THWC, "video": video}
+
+
+def episode(row: Row) -> Row:
+    """The table beside the video, checked against its frames; its clock starts at the first frame."""
+    if not row["episode_path"]:
+        return {"episode": None}
+    table, frames = read_episode(Path(row["episode_path"])), row["frames"]
+    times_s_T = np.array([frames.seconds(int(pts) - int(frames.pts_T[0]) + frames.zero_pts) for pts in frames.pts_T])
+    check_episode(table, times_s_T, frames.fps)
+    return {"episode": table}
+
+
+def shots(row: Row, **thresholds: float) -> Row:
+    """Transitions as frame numbers, and the rows of the table `shots` (without the source's id)."""
+    frames = row["frames"]
+    transitions = find_transitions(row["pictures_THWC"], frames.fps, ShotConfig.from_dict(thresholds))
+    return {"transitions": transitions, "shots": shot_rows(frames, transitions)}
+
+
+def plan_source(row: Row, *, max_s: float, trim_frames: int) -> Row:
+    if row["image"]:
+        return {"plans": [plan_image(row["source_id"])]}
+    plans = plan_clips(row["source_id"], row["frames"], row["transitions"], max_s=max_s, trim_frames=trim_frames)
+    return {"plans": plans}
+
+
+def motion(row: Row) -> Row:
+    """Change of luma per second of each plan (levels of 255), camera included."""
+    change_T = luma_change(row["pictures_THWC"])
     return {
-        "frames": frames,
-        "transitions": find_transitions(rgb_THWC, frames.fps, config.shots),
-        "motion_T": luma_change(rgb_THWC),
+        "motion": [
+            round(float(change_T[plan.first + 1 : plan.last].sum()) / max(plan.end_s - plan.start_s, 1e-6), 4)
+            for plan in row["plans"]
+        ]
     }
 
 
-def _plan(row: Mapping[str, Any], config: CurateConfig) -> Row:
-    if row["frames"] is None:
-        return {"plans": []}
-    return {"plans": plan_clips(row["source_id"], row["frames"], row["transitions"], row["motion_T"], config)}
+def encode(row: Row, *, crf: int, gop: int, copy_gop: int) -> Row:
+    """Write a clip's files into `staging`: video, thumbnails, actions and states."""
+    coding, out = Coding(crf=crf, gop=gop, copy_gop=copy_gop), Path(row["staging"]) / "clip.mp4"
+    table = None if row["image"] else row["episode"]
+    if row["image"]:
+        encoded = encode_image(read_image(row["path"]), out, coding)
+    else:
+        encoded = encode_clip(Path(row["path"]), row["info"], row["frames"], row["plan"], out, coding)
+    out.with_suffix(".strip.webp").write_bytes(encoded.strip_webp)
+    if table is not None:
+        start_s = row["frames"].seconds(int(row["frames"].pts_T[0]))
+        write_episode(out, table, encoded.times_s_T - start_s)
+    about = table.about if table else {}
+    return {
+        "encoding": encoded.encoding,
+        "num_frames": encoded.num_frames,
+        "fps": encoded.fps,
+        "width": encoded.width,
+        "height": encoded.height,
+        "bytes": encoded.path.stat().st_size,
+        "bucket": bucket_name(encoded.width, encoded.height, encoded.num_frames, image=row["image"]),
+        "has_actions": table is not None,
+        "action_names": [str(name) for name in about.get("action_names", [])],
+        "state_names": [str(name) for name in about.get("state_names", [])],
+        "about": about,
+    }
 
 
-def _encode(row: Mapping[str, Any], config: CurateConfig) -> Row:
-    if row["frames"] is None:
-        return {"clips": [write_image_sample(row, config)], "rejected": []}
-    clips, rejected = write_samples(row, config)
-    return {"clips": clips, "rejected": rejected}
+def shot_rows(frames: FrameTable, transitions: list[Transition]) -> list[Row]:
+    """Shots between transitions, and the transitions on both sides of each; `start` and `end` are the file's own ends."""
+    before, after = {t.end: t for t in transitions}, {t.start: t for t in transitions}
+
+    def seconds(frame: int) -> float:
+        pts = int(frames.pts_T[frame]) if frame < len(frames) else frames.end_pts(frame - 1)
+        return round(frames.seconds(pts), 6)
+
+    rows = []
+    for index, (start, end) in enumerate(spans_between(transitions, len(frames))):
+        opening, closing = before.get(start), after.get(end)
+        rows.append(
+            {
+                "shot_index": index,
+                "start_pts": int(frames.pts_T[start]),
+                "end_pts": frames.end_pts(end - 1),
+                "start_s": seconds(start),
+                "end_s": seconds(end),
+                "num_frames": end - start,
+                "opens_with": opening.kind if opening else "start",
+                "opens_from_s": seconds(opening.start) if opening else seconds(start),
+                "opens_confidence": opening.confidence if opening else 1.0,
+                "closes_with": closing.kind if closing else "end",
+                "closes_until_s": seconds(closing.end) if closing else seconds(end),
+                "closes_confidence": closing.confidence if closing else 1.0,
+            }
+        )
+    return rows

@@ -1,9 +1,12 @@
 """The folder of a clip dataset and what makes a killed run resumable.
 
-OUT/config.yaml       the parameters that made it
-OUT/work/<source>/    one folder per finished source, put in place by a single rename: commit.json and, until they
-                      are packed, the files of its samples; thumbnails stay for the report
-OUT/shards/<bucket>/  WebDataset tars, never changed once written
+OUT/config.yaml                     the parameters that made it
+OUT/work/sources.json               what the last run found in its input
+OUT/work/<source>/<stage>.json      one commit per stage of a source (see `commits`)
+OUT/work/<source>/clips/<clip>/     the same per clip; the files of a sample lie here until they are packed, its
+                                    thumbnails stay for the report
+OUT/work/packed/<bucket>/           what is in each shard, and which commits it came from
+OUT/shards/<bucket>/                WebDataset tars
 OUT/tables/  OUT/report.html
 """
 
@@ -13,25 +16,28 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from worldfoundry.core.config import read_yaml
-from worldfoundry.core.errors import ConfigError, UsageError
+from worldfoundry.core.errors import UsageError
+from worldfoundry.core.files import write_json
+from worldfoundry.curation.commits import Commits
 from worldfoundry.curation.config import CurateConfig
 from worldfoundry.curation.rows import Row
-from worldfoundry.data.shards import read_index
+
+FORMAT = "worldfoundry.curation/2"
+REDO = "Choose another --out, or add --overwrite to discard it and start anew."
 
 
 class Store:
-    """Paths and commits below OUT."""
+    """Paths and bookkeeping below OUT."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
         self.work, self.shards, self.tables, self.report = out / "work", out / "shards", out / "tables", out / "report.html"
+        self.packed = self.work / "packed"
 
     @contextmanager
     def opened(self, config: CurateConfig) -> Iterator[None]:
-        """Take the folder for this run. Raises UsageError if it is in use, not ours, or made with other parameters."""
+        """Take the folder for this run. Raises UsageError if it is in use, not ours, or of an older format."""
         self._check_ours()
         try:
             self.work.mkdir(parents=True, exist_ok=True)
@@ -46,7 +52,7 @@ class Store:
                 ) from error
             if config.overwrite:
                 self._discard()
-            self._check_parameters(config)
+            self._check_format()
             self._sweep()
             config.replace(overwrite=False).save(self.out / "config.yaml")
             yield
@@ -54,23 +60,30 @@ class Store:
     def source_folder(self, source_id: str) -> Path:
         return self.work / source_id
 
-    def commit(self, source_id: str) -> Row | None:
-        """What an earlier run committed for a source; None if it did not finish it."""
-        path = self.work / source_id / "commit.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    def clip_folder(self, source_id: str, clip_id: str) -> Path:
+        return self.work / source_id / "clips" / clip_id
 
-    def sample_files(self, source_id: str, key: str) -> dict[str, Path]:
-        """Extension → file of a sample that is not packed yet. The thumbnail strip is not part of the sample."""
-        files = sorted((self.work / source_id).glob(f"{key}.*"))
-        return {path.name[len(key) + 1 :]: path for path in files if not path.name.endswith(".strip.webp")}
+    def clip_commits(self, source_id: str, clip_id: str) -> Commits:
+        return Commits(self.clip_folder(source_id, clip_id))
 
-    def strip(self, source_id: str, key: str) -> Path:
-        return self.work / source_id / f"{key}.strip.webp"
+    def strip(self, source_id: str, clip_id: str) -> Path:
+        """A clip's thumbnails."""
+        found = sorted(self.clip_folder(source_id, clip_id).glob("*.strip.webp"))
+        return found[0] if found else self.clip_folder(source_id, clip_id) / "no.strip.webp"
 
-    def packed(self) -> dict[str, str]:
-        """Key → shard path relative to OUT, of every sample in a finished shard."""
-        tars = sorted(path for path in self.shards.glob("*/*.tar") if path.with_suffix(".json").is_file())
-        return {key: str(tar.relative_to(self.out)) for tar in tars for key in read_index(tar).samples}
+    def save_sources(self, sources: list[Row], unreadable: list[Row], files: int) -> None:
+        write_json(self.work / "sources.json", {"sources": sources, "unreadable": unreadable, "files": files})
+
+    def load_sources(self) -> tuple[list[Row], list[Row], int]:
+        """What the last run found. Raises UsageError if there was none."""
+        path = self.work / "sources.json"
+        if not path.is_file():
+            raise UsageError(
+                f"{str(self.out)!r} holds no curation to go on with: it has no 'work/sources.json'.",
+                f"Make one with: worldfoundry curate INPUT --out {self.out}",
+            )
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return found["sources"], found["unreadable"], found["files"]
 
     def _check_ours(self) -> None:
         if self.out.exists() and not self.out.is_dir():
@@ -82,18 +95,16 @@ class Store:
                 "Choose a new or empty folder for --out.",
             )
 
-    def _check_parameters(self, config: CurateConfig) -> None:
-        path = self.out / "config.yaml"
-        if not path.is_file():
-            return
-        try:
-            old = CurateConfig.from_dict(read_yaml(path), where=str(path)).parameters()
-        except ConfigError as error:
-            raise UsageError(f"{str(path)!r} is not from this version of curate: {error.message}", REDO) from error
-        new = config.parameters()
-        changes = [f"{name} {was!r} -> {now!r}" for name, was, now in _differences(old, new)]
-        if changes:
-            raise UsageError(f"{str(self.out)!r} was made with other parameters: {', '.join(changes)}.", REDO)
+    def _check_format(self) -> None:
+        path = self.work / "format.json"
+        found = json.loads(path.read_text(encoding="utf-8"))["format"] if path.is_file() else None
+        older = found is None and next(self.work.glob("*/commit.json"), None) is not None
+        if older or found not in (None, FORMAT):
+            raise UsageError(
+                f"{str(self.out)!r} was made by another version of curate; it can be read, not gone on with.", REDO
+            )
+        if found is None:
+            write_json(path, {"format": FORMAT})
 
     def _discard(self) -> None:
         for folder in (self.shards, self.tables):
@@ -105,24 +116,10 @@ class Store:
                 path.unlink(missing_ok=True)
 
     def _sweep(self) -> None:
-        """Remove what a killed run left half done: temporary names begin with a dot."""
-        leftovers = [*self.work.glob(".*"), *self.shards.glob("*/.*"), *self.tables.glob(".*"), *self.out.glob(".*")]
-        for path in leftovers:
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name != ".lock":
-                path.unlink()
-
-
-REDO = "Choose another --out, or add --overwrite to discard it and start anew."
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
-    rows = []
-    for name in sorted(old.keys() | new.keys()):
-        was, now = old.get(name), new.get(name)
-        if isinstance(was, dict) and isinstance(now, dict):
-            rows += _differences(was, now, f"{prefix}{name}.")
-        elif was != now:
-            rows.append((prefix + name, was, now))
-    return rows
+        """Remove what a killed run left half done: temporary names begin with a dot. A source's own are removed when it runs."""
+        for folder in (self.work, *self.shards.glob("*"), *self.packed.glob("*"), self.tables, self.out):
+            for path in folder.glob(".*"):
+                if path.is_dir():
+                    shutil.rmtree(path)
+                elif path.name != ".lock":
+                    path.unlink()

@@ -2,10 +2,12 @@
 
 sources      files that gave at least one clip          shots        what the shot detector found in every decoded file
 clips        kept clips                                 rejected     dropped clips, with reasons
+             (both with a column for every score and tag of the stages that ran)
 quarantine   files that gave no clip, with the reason   events       seconds per source and stage
 runs         one row per run of the command
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -94,9 +96,16 @@ SCHEMAS: Mapping[str, Mapping[str, pa.DataType]] = {
         "stage": pa.string(),
         "code": pa.string(),
         "message": pa.string(),
+        "attempt": pa.int32(),
         "bytes": pa.int64(),
     },
-    "events": {"source_id": pa.string(), "stage": pa.string(), "wall_s": pa.float64(), "cpu_s": pa.float64()},
+    "events": {
+        "source_id": pa.string(),
+        "clip_id": pa.string(),
+        "stage": pa.string(),
+        "wall_s": pa.float64(),
+        "cpu_s": pa.float64(),
+    },
     "runs": {
         "started": pa.string(),
         "wall_s": pa.float64(),
@@ -115,11 +124,17 @@ SCHEMAS: Mapping[str, Mapping[str, pa.DataType]] = {
 }
 
 
-def write_table(folder: Path, name: str, rows: Sequence[Row]) -> None:
-    """Write `folder/<name>.parquet` whole or not at all; a column that a row lacks is null."""
+# What the content hash is taken over, and what in these tables is no content: where a clip lies, how often was tried.
+CONTENT = ("sources", "shots", "clips", "rejected", "quarantine")
+NO_CONTENT = frozenset({"shard", "attempt"})
+
+
+def write_table(folder: Path, name: str, rows: Sequence[Row], extra: Mapping[str, pa.DataType] | None = None) -> None:
+    """Write `folder/<name>.parquet` whole or not at all; a column that a row lacks is null. `extra` are further columns."""
+    kinds = {**(extra or {}), **SCHEMAS[name]}
     about = json.dumps({"format": FORMAT, "table": name})
-    schema = pa.schema([pa.field(column, kind) for column, kind in SCHEMAS[name].items()], metadata={"worldfoundry": about})
-    columns = [pa.array([row.get(column) for row in rows], type=kind) for column, kind in SCHEMAS[name].items()]
+    schema = pa.schema([pa.field(column, kind) for column, kind in kinds.items()], metadata={"worldfoundry": about})
+    columns = [pa.array([row.get(column) for row in rows], type=kind) for column, kind in kinds.items()]
     with atomic_path(folder / f"{name}.parquet") as temporary:
         pq.write_table(pa.Table.from_arrays(columns, schema=schema), temporary)
 
@@ -128,3 +143,13 @@ def read_table(folder: Path, name: str) -> list[Row]:
     """The rows of a table, [] if it does not exist yet."""
     path = folder / f"{name}.parquet"
     return pq.read_table(path).to_pylist() if path.is_file() else []
+
+
+def content_hash(folder: Path) -> str:
+    """SHA-256 (shortened) over the sorted rows of the tables that hold content: equal for equal datasets, however made."""
+    digest = hashlib.sha256()
+    for name in CONTENT:
+        rows = ({key: row[key] for key in sorted(row) if key not in NO_CONTENT} for row in read_table(folder, name))
+        for line in (name, *sorted(json.dumps(row, ensure_ascii=False) for row in rows)):
+            digest.update(line.encode() + b"\n")
+    return digest.hexdigest()[:16]
