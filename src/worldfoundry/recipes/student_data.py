@@ -29,7 +29,8 @@ def student_columns(
     config: TrainStudentConfig, dataset: ClipDataset, world: DiffusionWorld, tokenizer: Tokenizer
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Columns for a stream, and the contexts [captions, L, D] that their `caption` numbers. Raises DataError."""
-    windows = _cached(config, dataset, tokenizer) if config.latents else _encoded(config, dataset, world, tokenizer)
+    find = _cached if config.latents else _encoded
+    windows = find(config, dataset, world, tokenizer)
     channels = world.network.config.in_channels
     if windows.latents.shape[1] != channels:
         raise DataError(f"The latents have {windows.latents.shape[1]} channels, but the world takes {channels!r}.")
@@ -43,14 +44,13 @@ def student_columns(
 
 
 def student_window(config: TrainStudentConfig, world: DiffusionWorld) -> WindowConfig:
-    """The window asked for, that of the world's training where its provenance tells, or one of the world's default size."""
-    if config.window is not None:
-        return config.window
-    known = training_config(world).get("window")
+    """The window of the world's training where its provenance tells, or one of the world's default size."""
+    known, own = training_config(world).get("window"), world.config
     if isinstance(known, dict):
-        return WindowConfig.from_dict(known, where="the world's provenance")
-    own = world.config
-    return WindowConfig(num_frames=own.trained_frames or own.num_frames, height=own.height, width=own.width)
+        window = WindowConfig.from_dict(known, where="the world's provenance")
+    else:
+        window = WindowConfig(num_frames=own.trained_frames or own.num_frames, height=own.height, width=own.width)
+    return window if config.stride is None else window.replace(stride=config.stride)
 
 
 def training_config(world: DiffusionWorld) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def _encoded(config: TrainStudentConfig, dataset: ClipDataset, world: DiffusionW
     return _with_actions(windows, folder)
 
 
-def _cached(config: TrainStudentConfig, dataset: ClipDataset, tokenizer: Tokenizer) -> LatentSet:
+def _cached(config: TrainStudentConfig, dataset: ClipDataset, world: DiffusionWorld, tokenizer: Tokenizer) -> LatentSet:
     """All windows that another run's cache holds of the data's clips. Raises DataError for latents of another tokenizer."""
     assert config.latents is not None
     with LatentCache.open(config.latents) as cache:
@@ -89,9 +89,8 @@ def _cached(config: TrainStudentConfig, dataset: ClipDataset, tokenizer: Tokeniz
                 f"{str(config.latents)!r} holds latents of none of the clips.", "Give the data that the world was trained on."
             )
         latents = [cache.get(record.key)["latents"] for record in records]
-    group = Group(
-        window=config.window or WindowConfig(), records=records, batch_size=config.batch_size, padded=False, images=False
-    )
+    window = student_window(config, world)
+    group = Group(window=window, records=records, batch_size=config.batch_size, padded=False, images=False)
     windows = LatentSet(
         group=group, latents=torch.cat(latents), actions_NFA=None,
         records=[record for record, z in zip(records, latents, strict=True) for _ in z],

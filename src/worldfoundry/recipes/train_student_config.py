@@ -6,7 +6,6 @@ from pydantic import Field
 from tyro.conf import Positional
 
 from worldfoundry.core.config import Config
-from worldfoundry.recipes.config import WindowConfig
 from worldfoundry.training.config import DistillationConfig, LoopConfig, LoRAConfig, OptimConfig
 
 
@@ -21,8 +20,8 @@ class TrainStudentConfig(Config):
     """Folder of this run; the adapter is OUT/adapter. The same command resumes."""
     latents: Path | None = None
     """Latents that a training of the world has cached (its OUT/latents), in place of encoding the clips again."""
-    window: WindowConfig | None = None
-    """How windows are cut; None takes the windows of the world's training, or of its default size."""
+    stride: int | None = Field(default=None, ge=1)
+    """Frames between the starts of neighbouring windows, which are else those of the world's training; None: as there."""
     batch_size: int = Field(default=16, ge=1)
     """Windows per step."""
     distillation: DistillationConfig = DistillationConfig()
