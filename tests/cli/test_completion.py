@@ -36,7 +36,7 @@ pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash
     [
         ("worldfoundry tr", {"train"}),
         ("worldfoundry co", {"convert", "completion"}),
-        ("worldfoundry train ", {"tokenizer", "diffusion", "--help"}),
+        ("worldfoundry train ", {"tokenizer", "diffusion", "student", "--help"}),
         ("worldfoundry train d", {"diffusion"}),
         ("worldfoundry completion ", {"bash", "zsh", *EVERYWHERE}),
         ("worldfoundry guard --policy.act", {"--policy.action"}),
