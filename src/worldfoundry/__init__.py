@@ -4,6 +4,7 @@ Comes in: raw video, robot episodes, prompts. Goes out: curated clips, tokenizer
 Importing this package is cheap: every public name is loaded on first use, so neither torch nor pydantic is imported here.
 
     import worldfoundry as wf
+    wf.curate("my-videos", "clips", min_motion=2.0)
     world = wf.load("path/to/world")
     clip = world.generate(input="first.png", num_frames=33, seed=0)
     clip.save("out.mp4")
@@ -15,17 +16,19 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "curate": "worldfoundry.curation.api",
     "load": "worldfoundry.inference.load",
     "from_original": "worldfoundry.inference.load",
     "WorldVideo": "worldfoundry.core.contracts",
     "Verdict": "worldfoundry.core.contracts",
     "WorldFoundryError": "worldfoundry.core.errors",
 }
-__all__ = ["Verdict", "WorldFoundryError", "WorldVideo", "__version__", "from_original", "load"]
+__all__ = ["Verdict", "WorldFoundryError", "WorldVideo", "__version__", "curate", "from_original", "load"]
 
 if TYPE_CHECKING:
     from worldfoundry.core.contracts import Verdict, WorldVideo
     from worldfoundry.core.errors import WorldFoundryError
+    from worldfoundry.curation.api import curate
     from worldfoundry.inference.load import from_original, load
 
 

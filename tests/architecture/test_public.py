@@ -13,7 +13,15 @@ BANNED = ("torchvision", "torchcodec", "lightning", "pytorch-lightning", "hydra-
 
 
 def test_public_names_are_these():
-    assert set(worldfoundry.__all__) == {"Verdict", "WorldFoundryError", "WorldVideo", "__version__", "from_original", "load"}
+    assert set(worldfoundry.__all__) == {
+        "Verdict",
+        "WorldFoundryError",
+        "WorldVideo",
+        "__version__",
+        "curate",
+        "from_original",
+        "load",
+    }
     assert dir(worldfoundry) == sorted(worldfoundry.__all__)
 
 

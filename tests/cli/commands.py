@@ -8,7 +8,6 @@ from worldfoundry.cli.main import VERBS
 def commands():
     for verb in VERBS:
         module = import_module(f"worldfoundry.cli.{verb}")
-        if hasattr(module, "SUBCOMMANDS"):
-            yield from (((verb, name), row[0]) for name, row in module.SUBCOMMANDS.items())
-        else:
+        yield from (((verb, name), row[0]) for name, row in getattr(module, "SUBCOMMANDS", {}).items())
+        if hasattr(module, "CONFIG"):
             yield (verb,), module.CONFIG

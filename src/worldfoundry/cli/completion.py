@@ -63,12 +63,13 @@ def completions() -> list[tuple[str, tuple[str, ...]]]:
     cases: list[tuple[str, tuple[str, ...]]] = [("1:*", (*VERBS, "--help", "--version"))]
     for verb in VERBS:
         module = import_module(f"worldfoundry.cli.{verb}")
-        if hasattr(module, "SUBCOMMANDS"):
-            cases.append((f"2:{verb}:*", (*module.SUBCOMMANDS, "--help")))
-            for name, row in module.SUBCOMMANDS.items():
-                cases += _cases_of(f"{verb}:{name}", row[0])
-        else:
-            cases += _cases_of(f"{verb}:*", module.CONFIG)
+        subcommands = getattr(module, "SUBCOMMANDS", {})
+        own = _cases_of(f"{verb}:*", module.CONFIG) if hasattr(module, "CONFIG") else []
+        if subcommands:
+            cases.append((f"2:{verb}:*", (*subcommands, *(own[-1][1] if own else ("--help",)))))
+        for name, row in subcommands.items():
+            cases += _cases_of(f"{verb}:{name}", row[0])
+        cases += own
     return cases
 
 

@@ -86,7 +86,7 @@ def dispatch(argv: list[str]) -> int:
     if verb not in VERBS:
         raise UsageError(f"Unknown verb {verb!r}.", f"{did_you_mean(verb, list(VERBS))} `worldfoundry --help` lists all.")
     module = import_module(f"worldfoundry.cli.{verb}")
-    if hasattr(module, "SUBCOMMANDS"):
+    if hasattr(module, "SUBCOMMANDS") and (not hasattr(module, "CONFIG") or (rest[:1] and rest[0] in module.SUBCOMMANDS)):
         return _dispatch_sub(verb, module.SUBCOMMANDS, rest)
     return _run(module.CONFIG, module.run, f"worldfoundry {verb}", VERBS[verb], rest)
 
