@@ -92,6 +92,7 @@ def main() -> None:
     parser.add_argument("--tokenizer", required=True)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--sigma-min", type=float)
+    parser.add_argument("--frame-rates", type=float, nargs="+", default=[], help="the commonest first, where clips had several")
     parser.add_argument("--table", type=Path)
     parser.add_argument("--data", default="simulator renders (benchmarks/nano_diffusion_clips.sh)")
     parser.add_argument("--limits", type=Path, help="a text file: what its videos show to be wrong")
@@ -103,6 +104,8 @@ def main() -> None:
     world.network.to(torch.bfloat16)
     if args.steps:
         world.config = world.config.replace(num_inference_steps=args.steps)
+    if args.frame_rates:
+        world.config = world.config.replace(fps=args.frame_rates[0], frame_rates=tuple(args.frame_rates))
     if args.sigma_min:
         world.scheduler = world.scheduler.replace(sigma_min=args.sigma_min)
     facts, defaults = {k: v for k, v in world.provenance.items() if k != "folder"}, world.config
