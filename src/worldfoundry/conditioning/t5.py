@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from worldfoundry.core.errors import CheckpointError, MissingExtraError
+from worldfoundry.core.errors import CheckpointError
 from worldfoundry.core.files import read_fields
+from worldfoundry.core.transformers_folder import read_folder, transformers_library
 
 PUBLISHED_ROWS = 512
 
@@ -69,8 +70,8 @@ class T5TextEncoder:
 
     @cached_property
     def _network(self) -> Any:
-        transformers = _transformers()
-        network, told = _read(
+        transformers = transformers_library()
+        network, told = read_folder(
             self.encoder,
             transformers.T5EncoderModel.from_pretrained,
             use_safetensors=True,
@@ -87,21 +88,4 @@ class T5TextEncoder:
 
     @cached_property
     def _pieces(self) -> Any:
-        return _read(self.tokenizer, _transformers().AutoTokenizer.from_pretrained)
-
-
-def _transformers() -> Any:
-    try:
-        import transformers
-    except ImportError as error:
-        raise MissingExtraError("transformers", "text") from error
-    return transformers
-
-
-def _read(folder: Path, reader: Any, **options: Any) -> Any:
-    """What `reader` makes of a folder on disk, never of the network."""
-    try:
-        return reader(str(folder), local_files_only=True, **options)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:150]
-        raise CheckpointError(f"{str(folder)!r} cannot be read: {reason}", "Copy the whole folder again.") from error
+        return read_folder(self.tokenizer, transformers_library().AutoTokenizer.from_pretrained)

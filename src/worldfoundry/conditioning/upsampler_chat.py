@@ -1,20 +1,15 @@
 """Language models that run outside this package: a transformers folder on this machine, or a server with OpenAI's interface."""
 
-import http.client
-import json
-import urllib.error
-import urllib.request
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import torch
 
-from worldfoundry.conditioning.t5 import _read, _transformers
 from worldfoundry.conditioning.upsampler_style import talk
-from worldfoundry.core.errors import CheckpointError, DownloadError, UsageError
+from worldfoundry.core.chat_server import ChatServer
+from worldfoundry.core.errors import CheckpointError
+from worldfoundry.core.transformers_folder import read_folder, read_network, transformers_library
 
 MAX_TOKENS = 320
 TEMPERATURE = 0.2
@@ -54,19 +49,11 @@ class TransformersChat:
 
     @cached_property
     def _network(self) -> Any:
-        reader = _transformers().AutoModelForCausalLM.from_pretrained
-        network, told = _read(self.folder, reader, use_safetensors=True, output_loading_info=True, torch_dtype="auto")
-        if told["missing_keys"]:  # transformers would go on with random ones
-            raise CheckpointError(
-                f"The language model {str(self.folder)!r} lacks {len(told['missing_keys'])} tensors, for example "
-                f"{min(told['missing_keys'])!r}.",
-                "Copy the whole folder again.",
-            )
-        return network.eval().requires_grad_(False)
+        return read_network(self.folder, transformers_library().AutoModelForCausalLM.from_pretrained, what="language model")
 
     @cached_property
     def _pieces(self) -> Any:
-        return _read(self.folder, _transformers().AutoTokenizer.from_pretrained)
+        return read_folder(self.folder, transformers_library().AutoTokenizer.from_pretrained)
 
 
 class ServerChat:
@@ -74,52 +61,9 @@ class ServerChat:
 
     def __init__(self, url: str, *, timeout_s: float = 60.0) -> None:
         """Raises UsageError for an address without a host."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UsageError(f"{url!r} is no address of a server.", "It looks like http://127.0.0.1:8000/v1")
-        self.name, self.timeout_s, self._chosen = url, timeout_s, parts.fragment
-        self._base = parts._replace(fragment="", query="").geturl().rstrip("/")
-        here = parts.hostname == "localhost" or parts.hostname == "::1" or parts.hostname.startswith("127.")
-        # A proxy, which the surroundings may name, knows nothing of this machine's own servers.
-        self._opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if here else []))
+        self.name = url
+        self._server = ChatServer(url, what="prompt upsampler", hint=OFFLINE_HINT, timeout_s=timeout_s)
 
     def answer(self, prompt: str, *, seed: int) -> str:
         """What the server's model says. Raises DownloadError if it does not answer, refuses, or answers something else."""
-        asked = {
-            "model": self._chosen or self._first_model(),
-            "messages": talk(prompt),
-            "temperature": TEMPERATURE,
-            "max_tokens": MAX_TOKENS,
-            "seed": seed,
-        }
-        said = self._ask("/chat/completions", asked)
-        try:
-            text = said["choices"][0]["message"]["content"]
-        except (KeyError, IndexError, TypeError):
-            text = None
-        if not isinstance(text, str):
-            raise self._error(f"answered without a message: {json.dumps(said)[:100]}")
-        return text
-
-    def _first_model(self) -> str:
-        try:
-            return str(self._ask("/models")["data"][0]["id"])
-        except (KeyError, IndexError, TypeError) as error:
-            raise self._error("lists no model") from error
-
-    def _ask(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self._base + path, data, {"Content-Type": "application/json"})
-        try:
-            with self._opener.open(request, timeout=self.timeout_s) as reply:
-                return json.loads(reply.read())
-        except urllib.error.HTTPError as error:
-            raise self._error(f"answered {path} with HTTP {error.code} {error.reason}") from error
-        except (OSError, http.client.HTTPException) as error:  # URLError and a timeout are OSErrors
-            reason = getattr(error, "reason", None) or error
-            raise self._error(f"did not answer: {' '.join(str(reason).split())[:100]}") from error
-        except ValueError as error:  # no JSON, or no text at all
-            raise self._error(f"answered {path} with something that is not JSON") from error
-
-    def _error(self, what: str) -> DownloadError:
-        return DownloadError(f"The prompt upsampler {self.name!r} {what}.", OFFLINE_HINT)
+        return self._server.complete(talk(prompt), temperature=TEMPERATURE, max_tokens=MAX_TOKENS, seed=seed)[0]

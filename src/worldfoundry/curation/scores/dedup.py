@@ -13,8 +13,8 @@ Of each pair the one with more pixels stays, then the longer one; a clip goes on
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
