@@ -11,6 +11,7 @@ from worldfoundry.core.progress import read_metrics
 from worldfoundry.data.clips import ClipDataset
 from worldfoundry.diffusion.config import DiTConfig
 from worldfoundry.diffusion.dit import DiT
+from worldfoundry.guardrails.runner import GuardPolicy, Guardrails
 from worldfoundry.inference.config import SchedulerConfig, WorldDefaults
 from worldfoundry.inference.world import DiffusionWorld
 from worldfoundry.inference.world_folder import save_world
@@ -156,7 +157,26 @@ def test_stages_have_caches_of_their_own_and_resume_across_the_border(make_datas
     assert names == ["1x16x16-every8-images", "5x16x16-every8", "9x16x16-every8"]
     world = wf.load(whole.folder)
     assert world.config.num_frames == 9
-    assert world.provenance["image_latents"]["std"] > 0
+    statistics = world.config.image_latents
+    assert statistics.std > 0
+    request = world.resolve(num_frames=1)
+    own = world.sample_latents(request, [None], None)
+    world.config = world.config.replace(image_latents=None)
+    clips = world.sample_latents(request, [None], None)
+    torch.testing.assert_close(own, statistics.denormalize(clips), atol=1e-4, rtol=1e-4)
+
+
+def test_a_world_trained_on_several_shapes_knows_them_and_takes_inputs_of_each(make_dataset, base, tmp_path):
+    clips = [("a", 9, 16, 16), ("b", 9, 16, 32), ("c", 9, 16, 40), ("d", 9, 16, 16), ("e", 9, 16, 32), ("f", 9, 16, 16)]
+    window = WINDOW.replace(height=32, width=32, held_out_fraction=0.2)
+    config = settings(make_dataset(clips), tmp_path / "out", init=base, window=window, aspects=("16x9", "9x16", "1x1"))
+    world = wf.load(train_diffusion(config).folder)
+    assert world.config.shapes == {"16x9": (24, 40), "1x1": (32, 32)}  # no clip was tall
+    assert (world.config.height, world.config.width) == (32, 32)
+    world.guardrails = Guardrails.from_policy(GuardPolicy(action="off", reason="hardly trained"))
+    wide = np.repeat(np.arange(0, 240, 3, dtype=np.uint8)[None, None, :, None], 40, axis=1).repeat(3, axis=3)
+    assert world.generate(input=wide).frames.shape == (9, 20, 40, 3)
+    assert world.generate(aspect="16x9").frames.shape == (9, 24, 40, 3)
 
 
 def test_a_stage_that_no_clip_is_long_enough_for_is_refused(make_dataset, tokenizer, tmp_path):

@@ -49,6 +49,8 @@ class GenerateConfig(Config):
     """Height in pixels; None takes the world's own."""
     width: int | None = Field(default=None, ge=1)
     """Width in pixels; None takes the world's own."""
+    aspect: Literal["1x1", "3x4", "4x3", "9x16", "16x9"] | None = None
+    """A shape that the world was trained on, in place of height and width."""
     fps: float | None = Field(default=None, gt=0)
     """Frames per second; None takes the world's own."""
     num_inference_steps: int | None = Field(default=None, ge=1)

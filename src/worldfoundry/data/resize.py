@@ -14,7 +14,7 @@ def fit(frames: np.ndarray, height: int, width: int) -> np.ndarray:
     scale = max(height / frames.shape[1], width / frames.shape[2])
     size = max(height, round(frames.shape[1] * scale)), max(width, round(frames.shape[2] * scale))
     top, left = (size[0] - height) // 2, (size[1] - width) // 2
-    return _scaled(frames, *size)[:, top : top + height, left : left + width]
+    return scaled(frames, *size)[:, top : top + height, left : left + width]
 
 
 def pad_to(frames: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -24,7 +24,7 @@ def pad_to(frames: np.ndarray, height: int, width: int) -> np.ndarray:
     """
     top, left, down, across = picture_place(frames.shape[1], frames.shape[2], height, width)
     rest = (0, 0), (top, height - top - down), (left, width - left - across), (0, 0)
-    return np.pad(_scaled(frames, down, across), rest, mode="reflect")
+    return np.pad(scaled(frames, down, across), rest, mode="reflect")
 
 
 def padding_mask(picture_height: int, picture_width: int, height: int, width: int) -> np.ndarray:
@@ -42,7 +42,8 @@ def picture_place(picture_height: int, picture_width: int, height: int, width: i
     return (height - down) // 2, (width - across) // 2, down, across
 
 
-def _scaled(frames: np.ndarray, height: int, width: int) -> np.ndarray:
+def scaled(frames: np.ndarray, height: int, width: int) -> np.ndarray:
+    """uint8 THWC at another size (antialiased bicubic), whatever that does to its shape."""
     if frames.shape[1:3] == (height, width):
         return frames
     return np.stack([np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC)) for frame in frames])

@@ -1,10 +1,16 @@
 """The options of a world: how it samples, and what it was trained on."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from worldfoundry.core.config import Config, Seed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Aspect = Literal["1x1", "3x4", "4x3", "9x16", "16x9"]
+Pixels = Annotated[int, Field(ge=1)]
 
 
 class SchedulerConfig(Config):
@@ -63,6 +69,26 @@ class SchedulerConfig(Config):
         return self
 
 
+class ImageLatents(Config):
+    """Statistics of images' latents, already normalised as a clip's first frame (arXiv 2501.03575, section 5.1.3).
+
+    The deviation is one for all channels, as it is for clips: channels keep their relative size.
+    """
+
+    mean: tuple[float, ...]
+    """Per channel."""
+    std: float = Field(gt=0)
+    """Of all channels together."""
+
+    def normalize(self, z_BCTHW: "Tensor") -> "Tensor":
+        """To mean 0, deviation 1: what the network sees of images."""
+        return (z_BCTHW - z_BCTHW.new_tensor(self.mean).view(1, -1, 1, 1, 1)) / self.std
+
+    def denormalize(self, z_BCTHW: "Tensor") -> "Tensor":
+        """The inverse of `normalize`."""
+        return z_BCTHW * self.std + z_BCTHW.new_tensor(self.mean).view(1, -1, 1, 1, 1)
+
+
 class WorldDefaults(Config):
     """What `generate` takes where the request is silent, and what the world was trained on."""
 
@@ -78,6 +104,8 @@ class WorldDefaults(Config):
     """Width in pixels."""
     fps: float = Field(default=24.0, gt=0)
     """Frames per second."""
+    frame_rates: tuple[float, ...] = ()
+    """Rates of the training clips where they had several: an input video of one of these keeps it, unless fps is given."""
     num_prefix_frames: int = Field(default=9, ge=0)
     """Most frames of an input video that condition."""
     num_inference_steps: int = Field(default=35, ge=1)
@@ -94,6 +122,10 @@ class WorldDefaults(Config):
     """Numbers of an action, in order; empty for a world without actions."""
     action_rms: tuple[float, ...] = ()
     """Root mean square of each over the training data."""
+    shapes: dict[Aspect, tuple[Pixels, Pixels]] = Field(default={})
+    """Height and width that clips of each aspect were padded to in training; empty if all were cropped to one."""
+    image_latents: ImageLatents | None = None
+    """Statistics of single frames, for a world that was trained on images too."""
 
 
 class Request(Config):

@@ -3,12 +3,13 @@
 Axis legend: T frames, H height, W width, C = 3 (RGB).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from worldfoundry.core.errors import UsageError
-from worldfoundry.core.video_io import read_media
+from worldfoundry.core.video_io import IMAGE_SUFFIXES, probe_video, read_media
 from worldfoundry.data.resize import fit
 
 
@@ -17,21 +18,25 @@ def read_prefix(source: str | Path | np.ndarray, num_frames: int, height: int, w
 
     Raises MediaError for an unreadable file, UsageError for an array that is not uint8 frames.
     """
-    return fit(_frames(source)[-num_frames:], height, width)
+    return fit(read_frames(source)[-num_frames:], height, width)
 
 
-def read_suffix(source: str | Path | np.ndarray, num_frames: int, height: int, width: int) -> np.ndarray:
-    """The same of the first `num_frames` frames: what a video arrives at."""
-    return fit(_frames(source)[:num_frames], height, width)
+def read_frames(source: str | Path | np.ndarray) -> np.ndarray:
+    """An image, a video or an array at its own size: uint8 THWC. Raises MediaError or UsageError."""
+    return _as_frames(source) if isinstance(source, np.ndarray) else read_media(Path(source)).frames
+
+
+def rate_among(source: str | Path | np.ndarray | None, rates: Sequence[float]) -> float | None:
+    """The frame rate of a video file if it is one of `rates` (to 1 %); None for anything else."""
+    if not rates or source is None or isinstance(source, np.ndarray) or Path(source).suffix.lower() in IMAGE_SUFFIXES:
+        return None
+    fps = probe_video(Path(source)).fps
+    return next((rate for rate in rates if abs(rate - fps) <= 0.01 * rate), None)
 
 
 def conditioning_length(num_frames: int, temporal_compression: int) -> int:
     """Of n prefix frames the last 1 + tc·⌊(n − 1)/tc⌋ condition."""
     return 1 + (num_frames - 1) // temporal_compression * temporal_compression
-
-
-def _frames(source: str | Path | np.ndarray) -> np.ndarray:
-    return _as_frames(source) if isinstance(source, np.ndarray) else read_media(Path(source)).frames
 
 
 def _as_frames(array: np.ndarray) -> np.ndarray:

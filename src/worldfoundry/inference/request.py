@@ -10,6 +10,7 @@ import numpy as np
 
 from worldfoundry.core.errors import UsageError
 from worldfoundry.diffusion.config import DiTConfig
+from worldfoundry.inference.canvas import natural_size
 from worldfoundry.inference.config import Request, SchedulerConfig, WorldDefaults
 from worldfoundry.inference.frames import conditioning_length
 
@@ -38,6 +39,28 @@ def check_request(request: Request, defaults: WorldDefaults, scheduler: Schedule
             f"This world needs num_inference_steps of at least 2, not {request.num_inference_steps!r}: its last one only "
             "arrives at sigma_min."
         )
+
+
+def settle_size(
+    request: Request, defaults: WorldDefaults, aspect: str | None, frames: np.ndarray | None, *, sized: bool
+) -> Request:
+    """The size where none was asked for (`sized`): that of an aspect or, in a world of several shapes, of given frames.
+
+    Raises UsageError for an aspect beside a size, and for one that the world was not trained on.
+    """
+    shapes = defaults.shapes
+    if aspect is not None:
+        if sized:
+            raise UsageError("Both an aspect and a size were asked for.", "Give one of them.")
+        if aspect not in shapes:
+            has = ", ".join(shapes) or f"one shape, {defaults.width}x{defaults.height}"
+            raise UsageError(f"This world was not trained on the aspect {aspect!r}.", f"It has {has}.")
+        height, width = shapes[aspect]
+    elif shapes and frames is not None and not sized:
+        height, width = natural_size(shapes, *frames.shape[1:3])
+    else:
+        return request
+    return request.replace(height=height, width=width)
 
 
 def check_takes_frames(request: Request, network: DiTConfig, name: str) -> None:

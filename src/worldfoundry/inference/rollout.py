@@ -15,6 +15,7 @@ from torch import Tensor
 from worldfoundry.conditioning.condition import Condition
 from worldfoundry.core.contracts import VideoTokenizer
 from worldfoundry.diffusion.step_cache import step_cache
+from worldfoundry.inference.canvas import Canvas, canvas
 from worldfoundry.inference.conditions import encode_frames, end_frames, start_frames, to_unit_range, window_actions
 from worldfoundry.inference.config import Request
 from worldfoundry.inference.decoding import StreamDecoder, decode_whole
@@ -56,7 +57,7 @@ class Rollout:
 
     def __init__(self, world: "DiffusionWorld", request: Request, given: Given, callback: StepCallback | None = None) -> None:
         self.world, self.request, self.given, self.callback = world, request, given, callback
-        self.tokenizer, self.shape_CTHW = world.tokenizer, latent_shape(world, request)
+        self.tokenizer, self.shape_CTHW, self.canvas = world.tokenizer, latent_shape(world, request), canvas_of(world, request)
         self.plan = plan(world, request, ends_exactly=given.end_BFHWC is not None)
         self.sigmas = sampling_levels(world.scheduler, request.num_inference_steps)
         self.generators = seeded(request.seed, len(given.starts))
@@ -69,7 +70,7 @@ class Rollout:
             return self.tokenizer.normalize(torch.cat(parts, dim=2))
 
     def video(self) -> np.ndarray:
-        """uint8 [B, F, H, W, 3], as many frames and pixels as the latents cover."""
+        """uint8 [B, F, H, W, 3], as many frames and pixels as the latents cover; `canvas` says where the picture is."""
         parts = list(self._windows(decode=True))
         pieces = [frames for _, frames in parts if frames is not None]
         if len(pieces) == len(parts):
@@ -123,6 +124,8 @@ class Rollout:
                 world.denoiser, world.scheduler, self.sigmas, condition, negative, self.request.guidance_scale,
                 shape, self.generators, world.device, split=split, tell=tell,
             )  # fmt: skip
+        if self.shape_CTHW[1] == 1 and world.config.image_latents is not None:
+            normalized_BCTHW = world.config.image_latents.denormalize(normalized_BCTHW)
         with world.running(self.tokenizer):
             return self.tokenizer.denormalize(normalized_BCTHW)
 
@@ -141,8 +144,8 @@ class Rollout:
     def _tiled(self) -> VideoTokenizer:
         """The tokenizer, in tiles where one latent frame of the whole picture is more than the memory holds."""
         if self._in_tiles is None:
-            batch, (height, width) = len(self.given.starts), (self.request.height, self.request.width)
-            self._in_tiles = decode_bytes(self.tokenizer, height, width, batch) > free_bytes(self.world.device)
+            batch, place = len(self.given.starts), self.canvas
+            self._in_tiles = decode_bytes(self.tokenizer, place.height, place.width, batch) > free_bytes(self.world.device)
         if not self._in_tiles:
             return self.tokenizer
         side = self.tokenizer.spec.h
@@ -156,9 +159,11 @@ class Rollout:
             actions = self.given.actions_BFA[:, : self.request.num_frames]
             frames = 1 + (window.length - 1) * tc
             features = window_actions(actions, window.start * tc, frames, world.config.action_rms, tc).to(world.device)
+        padding = torch.from_numpy(self.canvas.mask()).to(world.device) if self.canvas.padded else None
         return Condition(
             context_BLD=context_BLD,
             fps_B=torch.tensor([self.request.fps], device=world.device),
+            padding_mask_B1HW=None if padding is None else padding[None, None],
             prefix_BCTHW=prefix,
             suffix_BCTHW=suffix,
             augment_sigma=world.scheduler.augment_sigma,
@@ -187,7 +192,7 @@ class Rollout:
         return self._scaled(encode_frames(self.tokenizer, frames, 1))
 
     def _encode(self, frames_BFHWC: np.ndarray) -> Tensor:
-        x_BCFHW = to_unit_range(frames_BFHWC, self.world.device)
+        x_BCFHW = to_unit_range(self.canvas.pad(frames_BFHWC), self.world.device)
         return encode_frames(self.tokenizer, x_BCFHW, self.world.network.config.patch_spatial)
 
     def _scaled(self, z_BCTHW: Tensor) -> Tensor:
@@ -195,11 +200,17 @@ class Rollout:
         return self.tokenizer.normalize(z_BCTHW) * self.world.scheduler.sigma_data
 
 
+def canvas_of(world: "DiffusionWorld", request: Request) -> Canvas:
+    """Where the request's picture lies in the frames that are sampled."""
+    multiple = max(world.tokenizer.spec.h, world.tokenizer.spec.w) * world.network.config.patch_spatial
+    return canvas(world.config.shapes, request.height, request.width, multiple)
+
+
 def latent_shape(world: "DiffusionWorld", request: Request) -> tuple[int, int, int, int]:
     """Latents [C, T, H, W] that cover the request; rows and columns in whole patches."""
-    spec, patch = world.tokenizer.spec, world.network.config.patch_spatial
+    spec, patch, place = world.tokenizer.spec, world.network.config.patch_spatial, canvas_of(world, request)
     frames = spec.latent_frames(spec.round_up_frames(request.num_frames))
-    rows, columns = (-(-size // (step * patch)) * patch for size, step in ((request.height, spec.h), (request.width, spec.w)))
+    rows, columns = (-(-size // (step * patch)) * patch for size, step in ((place.height, spec.h), (place.width, spec.w)))
     return spec.channels, frames, rows, columns
 
 

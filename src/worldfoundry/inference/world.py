@@ -22,9 +22,10 @@ from worldfoundry.diffusion.dit import DiT
 from worldfoundry.diffusion.parametrization import NetworkDenoiser, parametrization
 from worldfoundry.guardrails.runner import GuardPolicy, Guardrails
 from worldfoundry.inference.adapters import add_adapter
+from worldfoundry.inference.canvas import fit_picture
 from worldfoundry.inference.conditions import start_frames
 from worldfoundry.inference.config import Request, SchedulerConfig, WorldDefaults
-from worldfoundry.inference.frames import read_prefix, read_suffix
+from worldfoundry.inference.frames import rate_among, read_frames
 from worldfoundry.inference.memory import (
     GIB,
     TILE,
@@ -44,8 +45,9 @@ from worldfoundry.inference.request import (
     check_takes_frames,
     complete_request,
     prompts_of,
+    settle_size,
 )
-from worldfoundry.inference.rollout import Given, Rollout, latent_shape, window_length
+from worldfoundry.inference.rollout import Given, Rollout, canvas_of, latent_shape, window_length
 from worldfoundry.inference.sampling import StepCallback
 from worldfoundry.inference.upsampling import tell, wants_upsampling
 from worldfoundry.tokenizers.tokenizer import Tokenizer
@@ -100,6 +102,7 @@ class DiffusionWorld:
         callback_on_step_end: StepCallback | None = None,
         *,
         end: Frames | None = None,
+        aspect: str | None = None,
         num_prefix_frames: int | None = None,
         keep_input: bool = True,
         upsample_prompt: bool | None = None,
@@ -110,6 +113,8 @@ class DiffusionWorld:
         Of an input video the last `num_prefix_frames` (default: what the world was trained for) are the prefix, and of
         those the last 1 + t·k condition; of `end` the first ones, in whole latent frames. `actions` is
         [num_frames − 1 or more, A] in the dataset's units, action i acting between frames i and i + 1 of the output.
+        The output's size is asked for by `height` and `width`, or by `aspect` (one of `config.shapes`); a world of several
+        shapes follows the given frames else. What the picture leaves of a trained shape is padded, and cropped afterwards.
         The output starts and ends with the given frames' own pixels (`keep_input`) or with their reconstruction.
         A video longer than the world was trained for is made window by window; several prompts share it out evenly.
         `callback_on_step_end(step, steps, x0)` sees the present estimate of a window's latents. `step_cache` above 0 skips
@@ -119,6 +124,7 @@ class DiffusionWorld:
         """
         if camera is not None:
             raise UsageError("This world has no camera control.", "Use a world post-trained for cameras.")
+        fps = fps if fps is not None else rate_among(input, self.config.frame_rates)
         request = complete_request(self.config, {
             "prompt": prompt, "negative_prompt": negative_prompt, "num_frames": num_frames, "height": height, "width": width,
             "fps": fps, "num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale, "seed": seed,
@@ -126,9 +132,12 @@ class DiffusionWorld:
         })  # fmt: skip
         verdicts = self._guard_texts(request)  # before anything is said about what this world can do
         check_request(request, self.config, self.scheduler)
+        start, ending = (self._read(name, source, request) for name, source in (("input", input), ("end", end)))
+        sized, shown = (height, width) != (None, None), start if start is not None else ending
+        request = settle_size(request, self.config, aspect, shown, sized=sized)
         self._check_size(request)
-        start = self._read("input", input, request)
-        ending = self._read("end", end, request)
+        size = request.height, request.width
+        start, ending = (None if f is None else fit_picture(f, self.config.shapes, *size) for f in (start, ending))
         check_lengths(request, start, ending, self.tokenizer.spec.t)
         for frames in (start, ending):
             verdicts += () if frames is None else self.guardrails.enforce_video(frames, request.fps)
@@ -167,7 +176,7 @@ class DiffusionWorld:
         """
         given = Given(starts=prefixes, ends=ends, actions_BFA=actions_BFA)
         video = Rollout(self, request, given, callback_on_step_end).video()
-        video = video[:, : request.num_frames, : request.height, : request.width]
+        video = canvas_of(self, request).crop(video)[:, : request.num_frames]
         return self._with_own_pixels(video, given) if request.keep_input else video
 
     def sample_latents(
@@ -240,14 +249,14 @@ class DiffusionWorld:
 
     def _sizes(self) -> Sizes:
         request = complete_request(self.config, {})
-        _, _, rows, columns = latent_shape(self, request)
+        (_, _, rows, columns), place = latent_shape(self, request), canvas_of(self, request)
         window = (window_length(self, request), rows, columns)
         return Sizes(
             text=self.encoder.stored_bytes if isinstance(self.encoder, T5TextEncoder) else 0,
             network=module_bytes(self.network),
             tokenizer=module_bytes(self.tokenizer),
             denoise=denoise_bytes(self.network.config, 1, window, self.dtype),
-            decode=decode_bytes(self.tokenizer, request.height, request.width, tile=TILE),
+            decode=decode_bytes(self.tokenizer, place.height, place.width, tile=TILE),
         )
 
     @property
@@ -257,12 +266,12 @@ class DiffusionWorld:
     # -- before and after -------------------------------------------------------------------------------------------
 
     def _read(self, name: str, source: Frames | None, request: Request) -> np.ndarray | None:
-        """Given frames at the output's size: the last ones of an input, the first ones of an end."""
+        """Given frames at their own size: the last ones of an input, the first ones of an end."""
         if source is None:
             return None
         check_takes_frames(request, self.network.config, name)
-        read = read_prefix if name == "input" else read_suffix
-        return read(source, request.num_prefix_frames, request.height, request.width)
+        frames, count = read_frames(source), request.num_prefix_frames
+        return frames[-count:] if name == "input" else frames[:count]
 
     def _with_own_pixels(self, video: np.ndarray, given: Given) -> np.ndarray:
         start, end = given.start_BFHWC, given.end_BFHWC
@@ -282,10 +291,10 @@ class DiffusionWorld:
 
     def _bytes(self, request: Request) -> int:
         """What a request takes on the device besides the weights."""
-        _, _, rows, columns = latent_shape(self, request)
+        (_, _, rows, columns), place = latent_shape(self, request), canvas_of(self, request)
         window = (window_length(self, request), rows, columns)
         denoise = denoise_bytes(self.network.config, 1, window, self.dtype)
-        return max(denoise, decode_bytes(self.tokenizer, request.height, request.width, tile=TILE))
+        return max(denoise, decode_bytes(self.tokenizer, place.height, place.width, tile=TILE))
 
     def _fits(self, request: Request) -> bool:
         if self.device.type == "cpu":

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from worldfoundry.core.config import stable_hash
 from worldfoundry.data.clips import ClipDataset
+from worldfoundry.inference.config import ImageLatents
 from worldfoundry.inference.tokens import tokenizer_identity
 from worldfoundry.recipes.config import TrainDiffusionConfig
 from worldfoundry.recipes.diffusion_plan import Group, Stage
 from worldfoundry.recipes.latents import (
-    ImageStatistics,
     LatentSet,
     Meaning,
     OnlineStream,
@@ -32,7 +32,7 @@ class DiffusionData:
     stream: SharedStream
     captions: list[str]
     rms_A: Tensor | None
-    images: ImageStatistics | None
+    images: ImageLatents | None
 
 
 def diffusion_data(
@@ -86,9 +86,7 @@ def _rms(dataset: ClipDataset, groups: list[Group], sets: dict[str, LatentSet]) 
     return action_rms(torch.cat(actions)) if actions else None
 
 
-def _images(
-    dataset: ClipDataset, groups: list[Group], sets: dict[str, LatentSet], tokenizer: Tokenizer
-) -> ImageStatistics | None:
+def _images(dataset: ClipDataset, groups: list[Group], sets: dict[str, LatentSet], tokenizer: Tokenizer) -> ImageLatents | None:
     images = [group for group in groups if group.images]
     if not images:
         return None

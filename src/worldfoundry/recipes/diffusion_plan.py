@@ -66,6 +66,13 @@ def plan(
     return stages
 
 
+def trained_shapes(config: TrainDiffusionConfig, stages: list[Stage], multiple: int) -> dict[str, tuple[int, int]]:
+    """Height and width that clips of each aspect were padded to in the last stage; none where clips are cropped to the window."""
+    records = [record for group in stages[-1].groups if group.padded for record in group.records]
+    found = {nearest_aspect(record.width, record.height, config.aspects) for record in records}
+    return {a: bucket_size(a, config.window.height, config.window.width, multiple) for a in config.aspects if a in found}
+
+
 def _windows(config: TrainDiffusionConfig) -> list[tuple[float | None, WindowConfig, int]]:
     """Share, window and batch size of every stage; the last one takes what is left."""
     rows: list[tuple[float | None, WindowConfig, int]] = []

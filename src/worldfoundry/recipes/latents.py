@@ -21,6 +21,7 @@ from worldfoundry.data.clips import ClipDataset, ClipRecord
 from worldfoundry.data.latents import LatentCache
 from worldfoundry.data.resize import fit, pad_to, padding_mask
 from worldfoundry.data.windows import WindowSampler
+from worldfoundry.inference.config import ImageLatents
 from worldfoundry.inference.tokens import tokenizer_identity
 from worldfoundry.nn.rope import BASE_FPS
 from worldfoundry.recipes.diffusion_plan import Group
@@ -34,26 +35,12 @@ STATISTICS_IMAGES = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageStatistics:
-    """What brings images, already normalised as a clip's first frame, to the distribution of their own (section 5.1.3).
-
-    The deviation is one for all channels, as it is for clips: channels keep their relative size.
-    """
-
-    mean_C: Tensor
-    std: float
-
-    def normalize(self, z_BCTHW: Tensor) -> Tensor:
-        return (z_BCTHW - self.mean_C.to(z_BCTHW).view(1, -1, 1, 1, 1)) / self.std
-
-
-@dataclass(frozen=True, kw_only=True)
 class Meaning:
     """What turns a clip's facts into a batch's numbers: caption → row of the contexts, actions → features, images' scale."""
 
     caption_rows: Mapping[str, int]
     rms_A: Tensor | None
-    images: ImageStatistics | None
+    images: ImageLatents | None
     temporal_compression: int
 
     def actions(self, actions_NFA: Tensor) -> Tensor:
@@ -106,11 +93,11 @@ def action_rms(actions_NFA: Tensor) -> Tensor:
     return actions_NFA.square().mean(dim=(0, 1)).sqrt()
 
 
-def image_statistics(latents: list[Tensor]) -> ImageStatistics:
+def image_statistics(latents: list[Tensor]) -> ImageLatents:
     """Mean per channel and one shared deviation of images' latents, each [N, C, 1, H, W] of any size."""
     values_CN = torch.cat([z.float().movedim(1, 0).flatten(1) for z in latents], dim=1)
     mean_C = values_CN.mean(dim=1)
-    return ImageStatistics(mean_C=mean_C, std=float((values_CN - mean_C[:, None]).std()))
+    return ImageLatents(mean=tuple(mean_C.tolist()), std=float((values_CN - mean_C[:, None]).std()))
 
 
 # --- cached ----------------------------------------------------------------------------------------------------------
@@ -204,7 +191,7 @@ class OnlineStream:
         self.sampler.load_state_dict(state)
 
 
-def sampled_image_statistics(dataset: ClipDataset, groups: list[Group], tokenizer: Tokenizer) -> ImageStatistics:
+def sampled_image_statistics(dataset: ClipDataset, groups: list[Group], tokenizer: Tokenizer) -> ImageLatents:
     """`image_statistics` of images spread over the clips of the groups, for a training that keeps no latents."""
     count = max(1, STATISTICS_IMAGES // len(groups))
     windows = [window for group in groups for window in spread_windows(dataset, group.records, group.window, count)]

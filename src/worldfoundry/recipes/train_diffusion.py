@@ -18,6 +18,7 @@ from worldfoundry.core.errors import DataError, DownloadError, UsageError
 from worldfoundry.core.files import write_json
 from worldfoundry.core.progress import say
 from worldfoundry.core.provenance import machine, provenance
+from worldfoundry.data.buckets import nearest_aspect
 from worldfoundry.data.clips import ClipDataset
 from worldfoundry.diffusion.config import DiTConfig, dit_size
 from worldfoundry.diffusion.dit import DiT
@@ -29,8 +30,8 @@ from worldfoundry.inference.world_folder import save_world
 from worldfoundry.nn.rope import BASE_FPS
 from worldfoundry.recipes.base_world import Base, check_size, check_tokenizer, follow, read_base, start_from
 from worldfoundry.recipes.config import TrainDiffusionConfig
-from worldfoundry.recipes.diffusion_data import DiffusionData, diffusion_data
-from worldfoundry.recipes.diffusion_plan import Stage, plan
+from worldfoundry.recipes.diffusion_data import diffusion_data
+from worldfoundry.recipes.diffusion_plan import Stage, plan, trained_shapes
 from worldfoundry.recipes.windows import Split, check_window, split
 from worldfoundry.tokenizers.tokenizer import Tokenizer
 from worldfoundry.training.distributed import main_first, only_main_goes_on, process_group, rank_count
@@ -77,14 +78,16 @@ def train_diffusion(config: TrainDiffusionConfig) -> DiffusionRun:
     dit = dit_config(config, tokenizer.spec, encoder.width, 0 if data.rms_A is None else len(data.rms_A), base)
     network = _network(config, dit, base).to(device)
     _check_memory(config, network, stages, tokenizer.spec)
-    fps = _usual_fps(parts)
-    method = DiffusionMethod(network, config.loss, encoder.encode(data.captions), fps=fps)
+    rates = _frame_rates(parts)
+    method = DiffusionMethod(network, config.loss, encoder.encode(data.captions), fps=rates[0])
     result = train(method, data.stream, config.loop, config.out, identity=identity, title="world model")
     only_main_goes_on()
     trained = DiT(dit).to(device)  # a network of its own: the one above may be compiled for one batch size
     result.ema.copy_to(trained)
-    world = _world(config, trained, tokenizer, encoder, data.rms_A, dataset, fps)
-    return _export(config, dataset, parts, world, result, data)
+    images = data.images or (None if base is None else base.world.config.image_latents)
+    sizes = _sizes(config, trained_shapes(config, stages, tokenizer.spec.h * patch))
+    world = _world(config, trained, tokenizer, encoder, data.rms_A, dataset, rates, {**sizes, "image_latents": images})
+    return _export(config, dataset, parts, world, result)
 
 
 def _tokenizer(config: TrainDiffusionConfig, base: Base | None, device: torch.device) -> Tokenizer:
@@ -218,25 +221,31 @@ def _check_memory(config: TrainDiffusionConfig, network: DiT, stages: list[Stage
     check_memory(estimate, device, config.loop)
 
 
-def _usual_fps(parts: Split) -> float:
-    """The rate that most training clips have, which the world takes by default; images have none and count as 24, as in RoPE."""
+def _frame_rates(parts: Split) -> list[float]:
+    """Rates of the training clips, the commonest (the world's default) first; images have none and count as 24, as in RoPE."""
     rates = Counter(round(record.fps, 3) or BASE_FPS for record in parts.train)
     if len(rates) > 1:
         listed = ", ".join(f"{rate:g}" for rate in sorted(rates))
         say(f"clips have different frame rates ({listed}); each is told to the model, and most have the one taken by default")
-    return max(rates, key=lambda rate: (rates[rate], -rate))
+    return sorted(rates, key=lambda rate: (-rates[rate], rate))
+
+
+def _sizes(config: TrainDiffusionConfig, shapes: dict[str, tuple[int, int]]) -> dict[str, Any]:
+    """The world's own size and the shapes it knows: that of the window, or the trained one nearest to it."""
+    w = config.window
+    height, width = shapes[nearest_aspect(w.width, w.height, shapes)] if shapes else (w.height, w.width)
+    return {"height": height, "width": width, "shapes": shapes}
 
 
 def _world(
     config: TrainDiffusionConfig, network: DiT, tokenizer: Tokenizer, encoder: TextEncoder, rms: torch.Tensor | None,
-    dataset: ClipDataset, fps: float,
+    dataset: ClipDataset, rates: list[float], trained_on: dict[str, Any],
 ) -> DiffusionWorld:  # fmt: skip
     most = _most_given(config)
     defaults = WorldDefaults(
         num_frames=config.window.num_frames,
-        height=config.window.height,
-        width=config.window.width,
-        fps=fps,
+        fps=rates[0],
+        frame_rates=tuple(rates) if len(rates) > 1 else (),
         num_prefix_frames=1 + (most - 1) * tokenizer.spec.t if most else 0,
         num_inference_steps=config.num_inference_steps,
         guidance_scale=0.0,
@@ -244,6 +253,7 @@ def _world(
         context_rows=config.context_rows,
         action_names=() if rms is None else tuple(dataset.action_names),
         action_rms=() if rms is None else tuple(float(v) for v in rms),
+        **trained_on,
     )
     scheduler = config.scheduler.replace(sigma_data=config.loss.sigma_data, parametrization=config.loss.parametrization)
     return DiffusionWorld(network.eval().requires_grad_(False), tokenizer, scheduler, defaults, encoder=encoder)
@@ -251,14 +261,12 @@ def _world(
 
 def _export(
     config: TrainDiffusionConfig, dataset: ClipDataset, parts: Split, world: DiffusionWorld, result: TrainResult,
-    data: DiffusionData,
 ) -> DiffusionRun:  # fmt: skip
     facts = provenance(
         recipe="train diffusion", config=config.to_dict(), data=dataset.hash(), seed=config.loop.seed, steps=result.steps,
         hours=round(result.seconds / 3600, 4), precision=result.precision, final_loss=round(result.final_loss, 5),
         parameters=sum(p.numel() for p in world.network.parameters()),
         held_out_sources=sorted({record.source_id for record in parts.held_out}),
-        image_latents=None if data.images is None else {"mean": data.images.mean_C.tolist(), "std": data.images.std},
     )  # fmt: skip
     folder = save_world(config.out / "world", world, provenance=facts, card=_card(config, facts), overwrite=True)
     write_json(config.out / "metrics.json", {"final_loss": facts["final_loss"], "steps": result.steps})
