@@ -3,10 +3,12 @@
 import pytest
 import torch
 
+from worldfoundry.core import devices
 from worldfoundry.core.devices import (
     available_cores,
     cpu_flags,
     fast_bfloat16,
+    free_memory,
     hardware,
     package_version,
     pick_device,
@@ -55,3 +57,11 @@ def test_fast_bfloat16_agrees_with_the_cpu_flags():
 def test_package_version():
     assert package_version("torch") == torch.__version__.split("+")[0] or package_version("torch") == torch.__version__
     assert package_version("no-such-package-at-all") is None
+
+
+def test_free_memory_of_this_machine_and_of_a_container(monkeypatch):
+    cpu = torch.device("cpu")
+    assert 2**24 < free_memory(cpu) < 2**50
+    assert free_memory(torch.device("meta")) == devices.NO_LIMIT
+    monkeypatch.setattr(devices, "_container_memory", lambda: 5)
+    assert free_memory(cpu) == 5

@@ -73,7 +73,6 @@ def test_it_is_said_warned_of_or_refused(monkeypatch, capsys):
     for free, words in (
         (estimate.total, "are free"),
         (estimate.total - 1, "it may not fit. Lower --batch-size"),
-        (None, "of memory"),
     ):
         monkeypatch.setattr(memory, "free_memory", lambda device, free=free: free)
         check_memory(estimate, CPU, loop())

@@ -5,6 +5,7 @@ import os
 import platform
 import time
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from worldfoundry.core.errors import ConfigError
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     import torch
 
 DTYPES = ("float32", "bfloat16", "float16")
+NO_LIMIT = 2**62
+"""Bytes of memory where nothing limits them."""
 
 
 def pick_device(name: str = "auto") -> "torch.device":
@@ -115,14 +118,34 @@ def matrix_rate(device: "torch.device", dtype: "torch.dtype", seconds: float = 0
     return 2 * side**3 / best
 
 
-def free_memory(device: "torch.device") -> int | None:
-    """Bytes that are free on a device (for the CPU: that the system can give without swapping), None where nobody says."""
+def free_memory(device: "torch.device") -> int:
+    """Bytes that can still be allocated: on CUDA with what torch holds in reserve, on a CPU within the container's limit."""
     import torch
 
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
+    return NO_LIMIT if device.type == "meta" else min(_available_memory(), _container_memory())
+
+
+def _available_memory() -> int:
+    """What Linux says can be had without swapping; all of the memory elsewhere."""
     try:
-        with open("/proc/meminfo", encoding="utf-8") as file:
-            return next((int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable")), None)
-    except OSError:
-        return None
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _container_memory() -> int:
+    """What the control group still allows; no limit where there is none."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit = (group / "memory.max").read_text(encoding="ascii").strip()
+        used = int((group / "memory.current").read_text(encoding="ascii"))
+        parts = dict(line.split() for line in (group / "memory.stat").read_text(encoding="ascii").splitlines())
+        return int(limit) - used + int(parts.get("inactive_file", 0))  # files read before are let go of when memory is short
+    except (OSError, ValueError):  # no such group, or "max"
+        return NO_LIMIT

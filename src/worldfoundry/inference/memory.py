@@ -1,12 +1,10 @@
-"""How much memory a request takes, by formula, how much there is, and what would fit where it does not.
+"""How much memory a request takes, by formula, and what would fit where it does not.
 
 Axis legend: B batch, T latent frames, H W latent rows and columns, D width.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -21,16 +19,6 @@ from worldfoundry.tokenizers.tokenizer import Tokenizer
 GIB = 2**30
 TILE = 512
 """Pixels along a side of what is decoded at a time where the whole picture is too much."""
-
-
-def free_bytes(device: torch.device) -> int:
-    """What can still be allocated: on CUDA with what torch holds in reserve, on a CPU within the container's limit."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    if device.type == "mps":
-        return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
-    return 2**62 if device.type == "meta" else min(_available(), _container())
 
 
 def module_bytes(module: nn.Module) -> int:
@@ -101,24 +89,3 @@ def memory_errors_explained(explain: Callable[[], ResourceError]) -> Iterator[No
         if "DefaultCPUAllocator: can't allocate memory" not in str(error):
             raise
         raise explain() from error
-
-
-def _available() -> int:
-    """What Linux says can be had without swapping; all of the memory elsewhere."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def _container() -> int:
-    """What the control group still allows; no limit where there is none."""
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit = (group / "memory.max").read_text(encoding="ascii").strip()
-        used = int((group / "memory.current").read_text(encoding="ascii"))
-        parts = dict(line.split() for line in (group / "memory.stat").read_text(encoding="ascii").splitlines())
-        return int(limit) - used + int(parts.get("inactive_file", 0))  # files read before are let go of when memory is short
-    except (OSError, ValueError):  # no such group, or "max"
-        return 2**62

@@ -14,13 +14,14 @@ from torch import Tensor
 
 from worldfoundry.conditioning.condition import Condition
 from worldfoundry.core.contracts import VideoTokenizer
+from worldfoundry.core.devices import free_memory
 from worldfoundry.diffusion.step_cache import step_cache
 from worldfoundry.inference.canvas import Canvas, canvas
 from worldfoundry.inference.conditions import encode_frames, end_frames, start_frames, to_unit_range, window_actions
 from worldfoundry.inference.config import Request
 from worldfoundry.inference.decoding import StreamDecoder, decode_whole
 from worldfoundry.inference.frames import conditioning_length
-from worldfoundry.inference.memory import TILE, decode_bytes, denoise_bytes, free_bytes
+from worldfoundry.inference.memory import TILE, decode_bytes, denoise_bytes
 from worldfoundry.inference.request import prompts_of
 from worldfoundry.inference.sampling import StepCallback, sample_window, sampling_levels, seeded
 from worldfoundry.inference.windows import Window, plan_windows, prompt_at
@@ -132,7 +133,7 @@ class Rollout:
     def _splits(self, latent_THW: tuple[int, int, int]) -> bool:
         """Whether both branches of guidance are too much for one pass."""
         both = denoise_bytes(self.world.network.config, 2 * len(self.given.starts), latent_THW, self.world.dtype)
-        return both > free_bytes(self.world.device)
+        return both > free_memory(self.world.device)
 
     def _decoder(self) -> StreamDecoder | None:
         """For a clip of several windows; a tokenizer that is not ours decodes whole clips only."""
@@ -145,7 +146,7 @@ class Rollout:
         """The tokenizer, in tiles where one latent frame of the whole picture is more than the memory holds."""
         if self._in_tiles is None:
             batch, place = len(self.given.starts), self.canvas
-            self._in_tiles = decode_bytes(self.tokenizer, place.height, place.width, batch) > free_bytes(self.world.device)
+            self._in_tiles = decode_bytes(self.tokenizer, place.height, place.width, batch) > free_memory(self.world.device)
         if not self._in_tiles:
             return self.tokenizer
         side = self.tokenizer.spec.h

@@ -17,6 +17,7 @@ from worldfoundry.conditioning.t5 import T5TextEncoder
 from worldfoundry.conditioning.text import TextEncoder, text_encoder
 from worldfoundry.conditioning.upsampler import PromptUpsampler, prompt_upsampler
 from worldfoundry.core.contracts import Verdict, WorldVideo
+from worldfoundry.core.devices import free_memory
 from worldfoundry.core.errors import ResourceError, UsageError
 from worldfoundry.diffusion.dit import DiT
 from worldfoundry.diffusion.parametrization import NetworkDenoiser, parametrization
@@ -31,7 +32,6 @@ from worldfoundry.inference.memory import (
     TILE,
     decode_bytes,
     denoise_bytes,
-    free_bytes,
     memory_errors_explained,
     module_bytes,
     video_bytes,
@@ -222,13 +222,13 @@ class DiffusionWorld:
             self.offloader.release()
             self.offloader = None
         if level == "auto":
-            level = "none" if device.type == "cpu" else choose_level(self._sizes(), free_bytes(device))
+            level = "none" if device.type == "cpu" else choose_level(self._sizes(), free_memory(device))
         if level == "none":
             self.network.to(device), self.tokenizer.to(device)
         else:
             self.offload(Offloader(device, level))
         if isinstance(self.encoder, T5TextEncoder):
-            fits = level != "sequential" or self.encoder.stored_bytes <= free_bytes(device)
+            fits = level != "sequential" or self.encoder.stored_bytes <= free_memory(device)
             self.encoder.device = device if fits else None
         return level
 
@@ -298,15 +298,15 @@ class DiffusionWorld:
 
     def _fits(self, request: Request) -> bool:
         if self.device.type == "cpu":
-            return self._bytes(request) + video_bytes(request) <= free_bytes(self.device)
-        return self._bytes(request) <= free_bytes(self.device) and video_bytes(request) <= free_bytes(torch.device("cpu"))
+            return self._bytes(request) + video_bytes(request) <= free_memory(self.device)
+        return self._bytes(request) <= free_memory(self.device) and video_bytes(request) <= free_memory(torch.device("cpu"))
 
     @property
     def _could_offload(self) -> bool:
         return self.offloader is None and self.device.type != "cpu"
 
     def _too_large(self, request: Request) -> ResourceError:
-        work, out, free = (n / GIB for n in (self._bytes(request), video_bytes(request), free_bytes(self.device)))
+        work, out, free = (n / GIB for n in (self._bytes(request), video_bytes(request), free_memory(self.device)))
         return ResourceError(
             f"{request.num_frames} frames of {request.width}x{request.height} need about {work:.1f} GiB besides the weights and "
             f"{out:.1f} GiB for the video; {free:.1f} GiB are free on {str(self.device)!r}.",

@@ -72,8 +72,8 @@ def estimate_memory(
 def check_memory(estimate: MemoryEstimate, device: torch.device, loop: LoopConfig) -> None:
     """Say the estimate, warn where it is more than what is free, and raise ResourceError where it is more than twice that."""
     free, line = free_memory(device), estimate.line()
-    if free is None or estimate.total <= free:
-        say(line if free is None else f"{line}; {size(free)} are free")
+    if estimate.total <= free:
+        say(f"{line}; {size(free)} are free")
         return
     advice = _advice(estimate, loop)
     if estimate.total > 2 * free:
