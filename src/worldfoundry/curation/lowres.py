@@ -53,8 +53,16 @@ class FrameTable:
         return float((pts - self.zero_pts) * self.time_base)
 
 
-# A picture size (height, width) and what is called with each picture of that size (uint8 HWC) and its time in seconds.
-Look = tuple[tuple[int, int], Callable[[np.ndarray, float], None]]
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What is called with pictures (uint8 HWC) of one size (height, width; None: as stored) and their times in seconds.
+
+    `every_s`: at most one picture in so many seconds; 0 shows every frame.
+    """
+
+    size: tuple[int, int] | None
+    add: Callable[[np.ndarray, float], None]
+    every_s: float = 0.0
 
 
 class _Pass:
@@ -62,7 +70,8 @@ class _Pass:
 
     def __init__(self, looks: Sequence[Look], tick_s: float, zero_pts: int, rate: float) -> None:
         self.looks, self.tick_s, self.zero_pts, self.rate = looks, tick_s, zero_pts, rate
-        self.scalers = {size: VideoReformatter() for size, _ in looks}
+        self.scalers = {look.size: VideoReformatter() for look in looks}
+        self.due_s = [float("-inf")] * len(looks)
         self.pts: list[int] = []
         self.damaged: list[bool] = []
         self.keyframes: list[int] = []
@@ -102,15 +111,20 @@ class _Pass:
         return True
 
     def _show(self, frame: Any, time_s: float) -> None:
-        """Each size is scaled once, whoever looks at it."""
-        pictures = {
-            (height, width): scaler.reformat(
-                frame, width=width, height=height, format="rgb24", interpolation="AREA"
-            ).to_ndarray()
-            for (height, width), scaler in self.scalers.items()
-        }
-        for size, add in self.looks:
-            add(pictures[size], time_s)
+        """Each size is scaled once, whoever looks at it, and only for those whose turn it is."""
+        pictures: dict[tuple[int, int] | None, np.ndarray] = {}
+        for i, look in enumerate(self.looks):
+            if time_s < self.due_s[i] - 1e-6:
+                continue
+            # On a grid from 0 on, so that what is seen does not depend on where frames fall within it.
+            self.due_s[i] = (time_s // look.every_s + 1) * look.every_s if look.every_s else time_s
+            if look.size not in pictures:
+                height, width = look.size or (frame.height, frame.width)
+                scaled = self.scalers[look.size].reformat(
+                    frame, width=width, height=height, format="rgb24", interpolation="AREA"
+                )
+                pictures[look.size] = scaled.to_ndarray()
+            look.add(pictures[look.size], time_s)
 
     def damage(self) -> None:
         """Everything from a little before here to the next keyframe is lost."""
@@ -137,7 +151,7 @@ class Pictures:
 def decode_lowres(path: Path) -> tuple[FrameTable, np.ndarray]:
     """Decode every frame of a video once: its times, and uint8 pictures (T, 18, 32, 3) in stored orientation."""
     pictures = Pictures()
-    table = watch_frames(path, [((HEIGHT, WIDTH), pictures.add)])
+    table = watch_frames(path, [Look(size=(HEIGHT, WIDTH), add=pictures.add)])
     return table, np.stack(pictures.rgb)
 
 

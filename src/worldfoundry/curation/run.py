@@ -197,6 +197,10 @@ class SourceRun:
         self.commits(clip_id).forget(stage)
         self._read.pop((stage, clip_id), None)
 
+    def refresh(self) -> None:
+        """Read commits anew: another process has written some."""
+        self._read.clear()
+
     def _note(self, stage: str, clip_id: str | None, commit: Commit) -> Row:
         self._read[stage, clip_id] = commit
         self.tried.add((stage, clip_id))
@@ -219,11 +223,12 @@ class SourceRun:
         looks: list[Look] = []
         for stage in step.stages:
             if stage.name == WATCH:
-                looks.append(((HEIGHT, WIDTH), pictures.add))
+                looks.append(Look(size=(HEIGHT, WIDTH), add=pictures.add))
             else:
                 with _blaming(stage.name):
                     watchers[stage.name] = stage.watcher(self.columns)
-                looks.append((stage.picture, _blamed(stage.name, watchers[stage.name])))
+                add = _blamed(stage.name, watchers[stage.name])
+                looks.append(Look(size=stage.picture, add=add, every_s=stage.every_s))
         frames = watch_frames(self.columns["path"], looks)
         results = []
         for stage in step.stages:

@@ -12,8 +12,9 @@ the same inputs and parameters would give something else.
 `per` says what a row is:
   source  one file; runs on every file.
   frames  one file, watched in the one decoding pass that all stages of this kind share. The function returns a watcher:
-          an object with `add(picture_HWC, time_s)`, called for each frame in order (uint8 RGB of the declared `picture`
-          size in stored orientation), and `result()`, which returns the outputs.
+          an object with `add(picture_HWC, time_s)`, called for each frame in order, or once in `every_s` seconds (uint8 RGB
+          of the declared `picture` size, None for the frame's own, in stored orientation), and `result()`, which returns
+          the outputs.
   clip    one planned clip that `select` keeps; the row has the source's columns, `plan`, and `staging`, an empty folder for
           files. It is the place for what is costly: encoding, captions.
 """
@@ -57,14 +58,16 @@ class FunctionStage:
     per: Literal["source", "frames", "clip"] = "source"
     scores: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
-    picture: tuple[int, int] = (18, 32)
+    picture: tuple[int, int] | None = (18, 32)
+    every_s: float = 0.0
     images: bool = False
     isolate: bool = False
     cpus: float = 1.0
     gpus: float = 0.0
 
     def params_hash(self) -> str:
-        return stable_hash([self.name, self.version, dict(self.parameters)])
+        seen = [self.picture, self.every_s] if self.per == "frames" else []
+        return stable_hash([self.name, self.version, dict(self.parameters), *seen])
 
     def using(self, **parameters: Any) -> "FunctionStage":
         """A copy with some parameters changed. Raises UsageError for an unknown one."""
@@ -89,10 +92,10 @@ class FunctionStage:
     def added(self, row: Mapping[str, Any]) -> Row:
         """The stage's outputs for a row. Raises DataError if they are not those declared."""
         if self.per == "frames":
-            from worldfoundry.curation.lowres import watch_frames
+            from worldfoundry.curation.lowres import Look, watch_frames
 
             watcher = self.watcher(row)
-            watch_frames(row["path"], [(self.picture, watcher.add)])
+            watch_frames(row["path"], [Look(size=self.picture, add=watcher.add, every_s=self.every_s)])
             result = watcher.result()
         else:
             result = self.function(self.view(row), **self.parameters)
@@ -118,7 +121,8 @@ def stage(
     name: str | None = None,
     version: int = 1,
     per: Literal["source", "frames", "clip"] = "source",
-    picture: tuple[int, int] = (18, 32),
+    picture: tuple[int, int] | None = (18, 32),
+    every_s: float = 0.0,
     images: bool = False,
     isolate: bool = False,
     cpus: float = 1.0,
@@ -142,6 +146,7 @@ def stage(
             scores=tuple(scores.split()),
             tags=tuple(tags.split()),
             picture=picture,
+            every_s=every_s,
             images=images,
             isolate=isolate,
             cpus=cpus,

@@ -9,6 +9,7 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -57,7 +58,7 @@ def plan_windows(num_frames: int, fps: float, *, window_s: float = 5.0, shown: i
     count = max(1, round(num_frames / (window_s * fps))) if fps > 0 else 1
     edges = np.linspace(0, num_frames, count + 1).round().astype(int).tolist()
     windows = []
-    for first, last in zip(edges[:-1], edges[1:], strict=True):
+    for first, last in pairwise(edges):
         middles = first + (np.arange(min(shown, last - first)) + 0.5) * (last - first) / min(shown, last - first)
         windows.append(Window(first=first, last=last, shown=tuple(int(t) for t in middles)))
     return windows
@@ -243,7 +244,6 @@ class CaptionEmbedder:
 def caption_embedder(*, download: bool = True) -> CaptionEmbedder:
     """MiniLM from the cache, fetched on first use. Raises DownloadError."""
     from tokenizers import Tokenizer
-
     from worldfoundry.core.model_store import get_model
     from worldfoundry.perception.minilm import load_minilm
 
