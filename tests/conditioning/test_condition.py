@@ -70,3 +70,12 @@ def test_both_ends_are_marked_and_filled():
     assert end.batched(3).condition_mask(2).flatten().tolist() == [0, 1] * 3
     with pytest.raises(UsageError, match="The suffix has 1 latent frames, more than the 0"):
         end.condition_mask(0)
+
+
+def test_ends_are_counted_per_sample():
+    clip = torch.ones(3, 2, 4, 1, 1)
+    condition = Condition(
+        context_BLD=torch.zeros(1, 1, 4), prefix_BCTHW=clip, num_prefix_B=torch.tensor([1, 2, 0]),
+        suffix_BCTHW=clip[:, :, -1:], num_suffix_B=torch.tensor([1, 0, 5]),
+    )  # fmt: skip
+    assert condition.condition_mask(4).flatten(1).tolist() == [[1, 0, 0, 1], [1, 1, 0, 0], [0, 0, 0, 1]]

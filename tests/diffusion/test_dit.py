@@ -94,6 +94,8 @@ def test_prefix_adapter_sees_the_last_given_frame_of_each_sample():
     assert torch.equal(frames[0, :, 0], prefix[0, :, 0])
     assert torch.equal(frames[1, :, 0], prefix[1, :, 1])
     assert not frames[2].any()
+    mask[:, :, -1] = 1  # an end that is given as well
+    assert torch.equal(last_given_frame(prefix, mask), frames)
     assert torch.equal(last_given_frame(prefix, None), prefix[:, :, -1:])
 
 

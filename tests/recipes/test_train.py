@@ -75,6 +75,9 @@ def test_a_prefix_that_leaves_nothing_to_learn_is_refused(data, tokenizer, tmp_p
     config = diffusion_config(data, tokenizer, tmp_path / "out", window=WINDOW.replace(num_frames=5))
     with pytest.raises(UsageError, match="up to 2 latent frames, but a window of 5 frames has 2"):
         train_diffusion(config)
+    ends = DiffusionLossConfig(prefix_weights=(0.0, 1.0), suffix_share=0.5)
+    with pytest.raises(UsageError, match=r"gives the last of 2 latent frames, .* at least 1: nothing would be left between"):
+        train_diffusion(config.replace(loss=ends.to_dict()))
 
 
 def test_a_refused_run_leaves_the_config_of_the_one_that_is_there(data, tokenizer, tmp_path):

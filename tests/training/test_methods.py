@@ -163,3 +163,18 @@ def test_the_scheduler_cannot_contradict_the_loss():
         TrainDiffusionConfig.from_dict(
             {"data": "a", "tokenizer": "b", "out": "c", "scheduler": {"parametrization": "rectified_flow"}}
         )
+
+
+def test_a_share_of_samples_is_given_its_last_frame_too():
+    """Prefix and end are marked, what lies between is all the loss sees, and where nothing would be between no end is given."""
+    method = diffusion_method(suffix_share=1.0, prefix_weights=(0.0, 0.5, 0.5))
+    _, condition, _ = method.draw(diffusion_batch(), generator())
+    marks = condition.condition_mask(3).flatten(1).tolist()
+    assert {tuple(row) for row in marks} == {(1, 0, 1), (1, 1, 0)}
+    filled = condition.given_latents(diffusion_batch()["latents"])
+    assert torch.equal(filled, diffusion_batch()["latents"] * method.config.sigma_data)
+    image = {**diffusion_batch(), "latents": diffusion_batch()["latents"][:, :, :1]}
+    assert not method.draw(image, generator())[1].condition_mask(1).any()
+    assert torch.isfinite(method.training_step(diffusion_batch(), generator()).loss)
+    none = diffusion_method().draw(diffusion_batch(), generator())[1]
+    assert none.suffix_BCTHW is None

@@ -30,7 +30,9 @@ class Condition:
     num_prefix_B: Tensor | None = None
     """How many latent frames of the prefix are given, per sample; None = all that `prefix_BCTHW` holds."""
     suffix_BCTHW: Tensor | None = None
-    """The same for the last frames, all of them given: with a prefix the frames between are interpolated."""
+    """The same for the last frames: with a prefix the frames between are interpolated."""
+    num_suffix_B: Tensor | None = None
+    """How many latent frames of the suffix are given, per sample; None = all that `suffix_BCTHW` holds."""
     augment_sigma: float = 0.001
     """Noise level put on the given frames before the network sees them (it then trusts them a little less)."""
     augment_noise_BCTHW: Tensor | None = None
@@ -51,11 +53,12 @@ class Condition:
                 f"The {what} has {max(held, ending)} latent frames, more than the {frames!r} that are generated.",
                 "Generate more frames, or give fewer.",
             )
-        given_B = self.num_prefix_B
-        if given_B is None:
-            given_B = torch.full((len(given),), held, device=given.device)
+        first_B, last_B = (
+            torch.full((len(given),), most, device=given.device) if count_B is None else count_B.clamp(max=most)
+            for count_B, most in ((self.num_prefix_B, held), (self.num_suffix_B, ending))
+        )
         index_T = torch.arange(frames, device=given.device)
-        mask_BT = (index_T[None] < given_B.clamp(max=held)[:, None]) | (index_T[None] >= frames - ending)
+        mask_BT = (index_T[None] < first_B[:, None]) | (index_T[None] >= frames - last_B[:, None])
         return mask_BT.to(given.dtype)[:, None, :, None, None]
 
     def given_latents(self, like_BCTHW: Tensor) -> Tensor | None:

@@ -361,10 +361,13 @@ class DiT(nn.Module):
 
 
 def last_given_frame(prefix_BCTHW: Tensor, condition_mask_B1THW: Tensor | None) -> Tensor:
-    """The last frame of the prefix that the mask marks as given, [B, C, 1, H, W]; zeros where none is. No mask: the last."""
+    """The last frame of the prefix that the mask marks as given, [B, C, 1, H, W]; zeros where none is. No mask: the last.
+
+    Frames that are given at the clip's end are no part of the prefix.
+    """
     if condition_mask_B1THW is None:
         return prefix_BCTHW[:, :, -1:]
-    given_B = condition_mask_B1THW[:, 0, :, 0, 0].sum(dim=1).long()
+    given_B = condition_mask_B1THW[:, 0, :, 0, 0].cumprod(dim=1).sum(dim=1).long()
     index_B = (given_B - 1).clamp(0, prefix_BCTHW.shape[2] - 1)
     frames = prefix_BCTHW[torch.arange(len(prefix_BCTHW), device=index_B.device), :, index_B]
     return (frames * (given_B > 0).to(frames.dtype).view(-1, 1, 1, 1))[:, :, None]

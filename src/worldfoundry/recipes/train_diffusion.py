@@ -64,6 +64,7 @@ def train_diffusion(config: TrainDiffusionConfig) -> DiffusionRun:
     tokenizer = _tokenizer(config, base, device)
     check_window(config.window, tokenizer.spec)
     _check_prefix(config, tokenizer)
+    _check_suffix(config, tokenizer)
     identity = _identity(config, dataset, tokenizer, base)
     claim(config.out, config.loop, identity)
     config.save(config.out / "config.yaml")
@@ -169,6 +170,17 @@ def _check_prefix(config: TrainDiffusionConfig, tokenizer: Tokenizer) -> None:
         )
 
 
+def _check_suffix(config: TrainDiffusionConfig, tokenizer: Tokenizer) -> None:
+    least = min(n for n, weight in enumerate(config.loss.prefix_weights) if weight > 0)
+    frames = tokenizer.spec.latent_frames(config.window.num_frames)
+    if config.loss.suffix_share and least + 1 >= frames:
+        raise UsageError(
+            f"loss.suffix_share gives the last of {frames} latent frames, and loss.prefix_weights at least {least!r}: nothing "
+            "would be left between.",
+            "Raise --window.num-frames, or leave --loss.suffix-share out.",
+        )
+
+
 def _identity(config: TrainDiffusionConfig, dataset: ClipDataset, tokenizer: Tokenizer, base: Base | None) -> dict[str, Any]:
     """What makes two runs the same run; `latents` alone decides what the cache holds."""
     latents = {"data": dataset.hash(), "tokenizer": tokenizer_identity(tokenizer), "window": config.window.to_dict()}
@@ -191,7 +203,7 @@ def dit_config(
         in_channels=spec.channels,
         out_channels=spec.channels,
         patch_spatial=config.patch_spatial or size.patch_spatial,
-        condition_mask=_most_given(config) > 0 or (base is not None and size.condition_mask),
+        condition_mask=_most_given(config) > 0 or config.loss.suffix_share > 0 or (base is not None and size.condition_mask),
         crossattn_emb_channels=text_width,
         uncertainty=config.loss.uncertainty or (base is not None and size.uncertainty),
         prefix_context=config.prefix_context if config.prefix_context is not None else base is None or size.prefix_context,

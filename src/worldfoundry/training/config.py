@@ -169,6 +169,8 @@ class DiffusionLossConfig(Config):
     """Multiply the noise levels of clips by the root of their latent frames, to bring them level with those of images."""
     prefix_weights: tuple[float, ...] = (0.0, 0.15, 0.85)
     """Relative frequency of 0, 1, 2, … given latent frames (at most all but one of a short clip; none of an image)."""
+    suffix_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of samples that are given their last latent frame too, so that the world learns to arrive at an end."""
     text_dropout: float = Field(default=0.1, ge=0, le=1)
     """Share of samples whose text is dropped, so that guidance has an unconditional branch."""
     change_weight: float = Field(default=2.0, ge=0)

@@ -51,7 +51,7 @@ class DiffusionMethod:
 
     def draw(self, batch: dict[str, Tensor], generator: torch.Generator) -> tuple[Tensor, Condition, Tensor]:
         """A batch's clean latents of deviation sigma_data, what is known of them (text may be dropped, a prefix of random
-        length is given), and each position's weight in the loss."""
+        length and a share of the ends are given), and each position's weight in the loss."""
         x0_BCTHW = batch["latents"].float() * self.config.sigma_data
         B, T = len(x0_BCTHW), x0_BCTHW.shape[2]
         everyones, mine = B * self.share.count, self.share.of
@@ -59,12 +59,18 @@ class DiffusionMethod:
         context_BLD = self.contexts_NLD[batch["caption"]] * keep_B.float()[:, None, None]
         drawn = torch.multinomial(self.prefix_weights, everyones, replacement=True, generator=generator)
         given_B = mine(drawn).clamp(max=T - 1)
+        ends_B = None
+        if self.config.suffix_share:
+            arrives_B = mine(torch.rand(everyones, generator=generator)) < self.config.suffix_share
+            ends_B = (arrives_B & (given_B + 1 < T)).long()  # something must be left between
         condition = Condition(
             context_BLD=context_BLD,
             fps_B=batch.get("fps", self.fps_B),
             padding_mask_B1HW=batch["padding"].float() if "padding" in batch else None,
             prefix_BCTHW=x0_BCTHW,
             num_prefix_B=given_B,
+            suffix_BCTHW=None if ends_B is None else x0_BCTHW[:, :, -1:],
+            num_suffix_B=ends_B,
             actions_BTA=self._actions(batch, B, T),
         )
         return x0_BCTHW, condition, self._change_weight(x0_BCTHW, given_B)
