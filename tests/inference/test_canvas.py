@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from worldfoundry.core.errors import UsageError
+import worldfoundry as wf
+from worldfoundry.core.errors import CheckpointError, UsageError
 from worldfoundry.data.resize import pad_to, padding_mask
 from worldfoundry.guardrails.runner import GuardPolicy, Guardrails
 from worldfoundry.inference.canvas import canvas, fit_picture, natural_size
+from worldfoundry.inference.world_folder import save_world
 
 SHAPES = {"1x1": (64, 64), "16x9": (48, 80), "9x16": (80, 48), "4x3": (48, 64), "3x4": (64, 48)}
 
@@ -130,3 +132,10 @@ def test_images_are_decoded_with_their_own_statistics(make_world):
     torch.testing.assert_close(two, one * 1.5 + torch.tensor([0.1, -0.2, 0.3, 0.0]).view(1, -1, 1, 1, 1), atol=1e-4, rtol=1e-4)
     longer = plain.resolve(num_frames=5)
     assert torch.equal(plain.sample_latents(longer, [None], None), told.sample_latents(longer, [None], None))
+
+
+def test_statistics_of_other_channels_are_refused(make_world, tmp_path):
+    world = make_world(image_latents={"mean": (0.1, -0.2), "std": 1.5})
+    folder = save_world(tmp_path / "world", world, provenance={}, card="")
+    with pytest.raises(CheckpointError, match="image_latents of 2 channels, its vae has 4"):
+        wf.load(folder)

@@ -111,6 +111,12 @@ def load_world(
             f"The world {str(folder)!r} is a {name}, but its transformer has {has} channel for given frames (condition mask).",
             "Put the transformer of the same model into its `transformer` folder.",
         )
+    if defaults.image_latents is not None and len(defaults.image_latents.mean) != tokenizer.spec.channels:
+        raise CheckpointError(
+            f"The world {str(folder)!r} has image_latents of {len(defaults.image_latents.mean)!r} channels, its vae has "
+            f"{tokenizer.spec.channels!r}.",
+            "Copy the whole world folder again.",
+        )
     if encoder is not None and encoder.width != network.config.crossattn_emb_channels:
         raise CheckpointError(
             f"The parts of the world {str(folder)!r} do not fit: its transformer takes text rows of width "
