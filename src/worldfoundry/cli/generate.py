@@ -13,54 +13,63 @@ if TYPE_CHECKING:
 
 
 class GenerateConfig(Config):
-    """Make a world video from a prompt, a first image or video, and actions. The guards are on."""
+    """Make a world video from a prompt, a first image or video, and actions. The guards are on.
+
+    Size, length, rate, steps and guidance that are not given are the world's own.
+    """
 
     world: Path
-    """A world folder (`train diffusion` and `quickstart` write one)."""
-    adapter: Path | None = None
-    """An adapter of the world (a few-step student, a LoRA), by shipped name or folder; brings its own number of steps."""
-    adapter_weight: float = 1.0
-    """How much of the adapter is added."""
-    out: Path = Path("out.mp4")
-    """The video; seed, config and verdicts go into OUT.json beside it."""
+    """A shipped name or a world folder (`train diffusion` and `quickstart` write one)."""
     input: Path | None = None
     """An image or a video of any size whose last frames the output continues."""
     end: Path | None = None
     """An image or a video at whose first frames the output arrives: what lies between is interpolated."""
     prompt: str = ""
     """What should be seen."""
+    actions: Path | None = None
+    """A .npy array [frames, numbers], or an `.episode.parquet` whose actions drive the world."""
+    action_start: int = Field(default=0, ge=0)
+    """First row of the actions that is used."""
+    out: Path = Path("out.mp4")
+    """The video; seed, config and verdicts go into OUT.json beside it."""
+    seed: Seed = 0
+    """Seed of the noise."""
+    num_frames: int | None = Field(default=None, ge=1)
+    """Frames of the output, input frames included."""
+    aspect: Literal["1x1", "3x4", "4x3", "9x16", "16x9"] | None = None
+    """A shape that the world was trained on, in place of height and width."""
+    height: int | None = Field(default=None, ge=1)
+    """Height in pixels."""
+    width: int | None = Field(default=None, ge=1)
+    """Width in pixels."""
+    fps: float | None = Field(default=None, gt=0)
+    """Frames per second."""
+    num_inference_steps: int | None = Field(default=None, ge=1)
+    """Sampler steps: more are slower."""
+    guidance_scale: float | None = Field(default=None, ge=0)
+    """How strongly to follow the prompt: g of cond + g · (cond − uncond); 0 is fastest."""
+    negative_prompt: str | None = None
+    """What should not be seen (with guidance only)."""
     later_prompts: tuple[str, ...] = ()
     """What should be seen afterwards: a long video is shared out evenly among --prompt and these."""
     upsample: Literal["auto", "on", "off"] = "auto"
     """Whether a language model details the prompt first; auto does so for published worlds that are given no input."""
     upsampler: str = "smollm2"
-    """Which one: smollm2, a transformers folder, or a server like http://127.0.0.1:8000/v1 (#NAME chooses its model)."""
-    negative_prompt: str | None = None
-    """What should not be seen (with guidance only)."""
-    actions: Path | None = None
-    """A .npy array [frames, numbers], or an `.episode.parquet` whose actions drive the world."""
-    action_start: int = Field(default=0, ge=0)
-    """First row of the actions that is used."""
-    num_frames: int | None = Field(default=None, ge=1)
-    """Frames of the output, input frames included; None takes the world's own."""
+    """That model: smollm2, a transformers folder, or a server like http://127.0.0.1:8000/v1 (#NAME chooses its model)."""
     num_prefix_frames: int | None = Field(default=None, ge=0)
-    """How many of the input's last frames condition; None takes the world's own."""
-    height: int | None = Field(default=None, ge=1)
-    """Height in pixels; None takes the world's own."""
-    width: int | None = Field(default=None, ge=1)
-    """Width in pixels; None takes the world's own."""
-    aspect: Literal["1x1", "3x4", "4x3", "9x16", "16x9"] | None = None
-    """A shape that the world was trained on, in place of height and width."""
-    fps: float | None = Field(default=None, gt=0)
-    """Frames per second; None takes the world's own."""
-    num_inference_steps: int | None = Field(default=None, ge=1)
-    """Sampler steps; None takes the world's own."""
-    guidance_scale: float | None = Field(default=None, ge=0)
-    """Guidance g of cond + g · (cond − uncond); None takes the world's own."""
-    seed: Seed = 0
-    """Seed of the noise."""
+    """How many of the input's last frames are looked at."""
     keep_input: bool = True
     """Begin with the input's own pixels rather than their reconstruction."""
+    adapter: Path | None = None
+    """An adapter of the world (a few-step student, a LoRA), by shipped name or folder; brings its own number of steps."""
+    adapter_weight: float = 1.0
+    """How much of the adapter is added; 1 is all of it."""
+    batch: Path | None = None
+    """A file of requests, one JSON object of these options a line; --out is then a folder. What is finished is kept."""
+    preview_every: int = Field(default=0, ge=0)
+    """Write a strip of small pictures, OUT.stepNNN.png, after every so many steps; 0 = never."""
+    step_cache: float = Field(default=0.0, ge=0)
+    """Skip the network's blocks in steps whose input changed less than this (try 0.1); 0 computes every step."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:0 or mps."""
     dtype: str | None = None
@@ -69,12 +78,6 @@ class GenerateConfig(Config):
     """Which weights wait in the computer's memory: none, whole parts in turn, or the network block by block."""
     weights: Literal["stored", "int8"] = "stored"
     """int8 rounds the network's weights to 8 bits for half the memory of bfloat16."""
-    step_cache: float = Field(default=0.0, ge=0)
-    """Skip the network's blocks in steps whose input changed less than this (try 0.1); 0 computes every step."""
-    preview_every: int = Field(default=0, ge=0)
-    """Write a strip of small pictures, OUT.stepNNN.png, after every so many steps; 0 = never."""
-    batch: Path | None = None
-    """A file of requests, one JSON object of these options a line; --out is then a folder. What is finished is kept."""
 
 
 LOADING = ("world", "adapter", "adapter_weight", "device", "dtype", "offload", "weights", "out", "batch")

@@ -98,8 +98,8 @@ class StageConfig(Config):
 class TrainDiffusionConfig(Config):
     """Train a diffusion world model in the latent space of a tokenizer.
 
-    Packaged: --config nano-diffusion, nano-diffusion-gpu (all simulated domains), cosmos-7b-text2world, cosmos-7b-video2world (the
-    published training, for many).
+    Packaged: --config nano-diffusion, nano-diffusion-gpu (all simulated domains), cosmos-7b-text2world,
+    cosmos-7b-video2world (the published trainings, for many GPUs).
     """
 
     packaged: ClassVar[Path | None] = Path(__file__).parent / "configs" / "diffusion"
