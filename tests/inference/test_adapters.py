@@ -84,6 +84,32 @@ def test_the_base_is_known_in_any_precision(world, dtype):
     assert base_hashes(world.network.float())[0] in hashes  # stored in that precision, loaded in float32
 
 
+@pytest.mark.parametrize(
+    ("scheduler", "error", "words"),
+    [
+        ({"samplr": "heun"}, ConfigError, r"a/defaults\.json: scheduler: samplr: unknown field"),
+        (
+            {"parametrization": "rectified_flow"},
+            CheckpointError,
+            "world with parametrization 'rectified_flow'; this one has 'edm'",
+        ),
+        ({"frame_levels": True}, CheckpointError, "world with frame_levels True; this one has False"),
+    ],
+)
+def test_a_scheduler_that_does_not_fit_is_refused_and_changes_nothing(world, tmp_path, scheduler, error, words):
+    folder, before = saved(tmp_path / "a", world, scheduler=scheduler), base_hashes(world.network)
+    with pytest.raises(error, match=words):
+        world.load_adapter(folder)
+    assert (base_hashes(world.network), world.adapters) == (before, {})
+
+
+def test_the_record_tells_how_much_of_an_adapter_is_in_the_world(world, tmp_path):
+    folder = saved(tmp_path / "a", world)
+    for weight in (0.5, 0.25):
+        world.load_adapter(folder, weight)
+    assert world.adapters == {str(folder): 0.75}
+
+
 def test_an_adapter_without_provenance_is_taken_as_it_is(world, tmp_path):
     folder = saved(tmp_path / "a", world)
     for name in ("provenance.json", "defaults.json"):

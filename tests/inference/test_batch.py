@@ -22,6 +22,8 @@ class Maker:
     def __call__(self, fields, path):
         if "bad" in fields:
             raise UsageError("a bad field.")
+        if "several" in fields:
+            raise UsageError("one. Fix it.\ntwo")
 
         def generate():
             if "unsafe" in fields:
@@ -51,13 +53,14 @@ def test_lines_have_names_and_problems(tmp_path):
 
 
 def test_a_bad_line_does_not_stop_the_rest_and_decides_the_exit_code(tmp_path, capsys):
-    file = write(tmp_path / "r.jsonl", {"seed": 1}, {"bad": 1}, {"unsafe": 1}, {"seed": 4})
+    file = write(tmp_path / "r.jsonl", {"seed": 1}, {"bad": 1}, {"unsafe": 1}, {"several": 1}, {"seed": 4})
     make = Maker()
     assert run_batch(read_batch(file), tmp_path / "out", make) == 3
-    assert make.made == ["00001.mp4", "00004.mp4"]
+    assert make.made == ["00001.mp4", "00005.mp4"]
     err = capsys.readouterr().err.splitlines()
     assert "line 2: a bad field." in err
     assert "line 3: blocked." in err
+    assert "line 4: one. Fix it.; two" in err
     assert run_batch(read_batch(write(file, {"bad": 1})), tmp_path / "out", make) == 2
 
 
@@ -73,6 +76,11 @@ def test_what_is_finished_is_kept_unless_it_is_asked_otherwise(tmp_path, capsys)
     run_batch(read_batch(file), out, make)
     assert make.made[-1] == "a.mp4"
     assert "1 requests, 0 were there already" in capsys.readouterr().err
+
+
+def test_a_separator_within_a_prompt_ends_no_line(tmp_path):
+    file = write(tmp_path / "r.jsonl", json.dumps({"prompt": "one\u2028two\u0085"}, ensure_ascii=False))
+    assert [dict(line.fields) for line in read_batch(file)] == [{"prompt": "one\u2028two\u0085"}]
 
 
 @pytest.mark.parametrize(("content", "words"), [("", "holds no request"), (None, "cannot be read as text")])

@@ -25,6 +25,14 @@ def test_every_weight_is_within_half_a_step_of_its_row(dtype):
     assert small(torch.ones(2, 64, dtype=dtype)).dtype == dtype
 
 
+def test_half_precision_reaches_as_far_as_with_whole_weights():
+    """Sums over 8-bit weights as such would be 127 / max|w| times larger: infinite here."""
+    linear = nn.Linear(4096, 2, bias=False).half()
+    nn.init.constant_(linear.weight, 0.02)
+    x = torch.ones(1, 4096, dtype=torch.float16)
+    torch.testing.assert_close(Int8Linear(linear)(x), linear(x), rtol=2e-3, atol=0)
+
+
 def test_a_row_of_zeros_stays_zero_and_all_linears_are_replaced():
     network = nn.Sequential(nn.Linear(3, 3), nn.Sequential(nn.ReLU(), nn.Linear(3, 2)))
     nn.init.zeros_(network[0].weight)

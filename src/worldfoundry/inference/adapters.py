@@ -25,12 +25,15 @@ from worldfoundry.core.files import atomic_folder, read_fields, write_json
 from worldfoundry.core.shipped import model_place
 from worldfoundry.diffusion.diffusers import layer_names_in_diffusers
 from worldfoundry.diffusion.dit import DiT
+from worldfoundry.inference.config import SchedulerConfig
 from worldfoundry.nn.lora import LoRA, from_peft, to_peft
 
 if TYPE_CHECKING:
     from worldfoundry.inference.world import DiffusionWorld
 
 TENSORS, FIELDS, DEFAULTS = "adapter_model.safetensors", "adapter_config.json", "defaults.json"
+PREDICTED = ("parametrization", "sigma_data", "frame_levels")
+"""Fields of a scheduler that say what the network was trained to see and predict."""
 
 
 class AdapterDefaults(Config):
@@ -103,12 +106,26 @@ def add_adapter(world: "DiffusionWorld", name_or_folder: str | Path, weight: flo
             f"The adapter {str(name_or_folder)!r} belongs to a world with other weights than this one.",
             f"Load it into {made_for!r}, or train one for this world." if made_for else "Train one for this world.",
         )
-    adapter.lora.merge(world.network, weight)
-    given = adapter.defaults
-    changes = {name: getattr(given, name) for name in ("num_inference_steps", "guidance_scale")}
-    world.config = world.config.replace(**{name: value for name, value in changes.items() if value is not None})
-    world.scheduler = world.scheduler.replace(**given.scheduler)
-    world.adapters[str(name_or_folder)] = weight
+    given, name = adapter.defaults, str(name_or_folder)
+    changes = {field: getattr(given, field) for field in ("num_inference_steps", "guidance_scale")}
+    config = world.config.replace(**{field: value for field, value in changes.items() if value is not None})
+    scheduler = _changed(world.scheduler, given.scheduler, name)
+    adapter.lora.merge(world.network, weight)  # last, so that an adapter that is refused leaves the world as it was
+    world.config, world.scheduler = config, scheduler
+    world.adapters[name] = world.adapters.get(name, 0.0) + weight
+
+
+def _changed(scheduler: SchedulerConfig, fields: Mapping[str, Any], name: str) -> SchedulerConfig:
+    """Raises ConfigError for a wrong field, CheckpointError for one that says what the network predicts, which stays the base's."""
+    changed = SchedulerConfig.from_dict({**scheduler.to_dict(), **fields}, where=f"{name}/{DEFAULTS}: scheduler")
+    for field in PREDICTED:
+        if getattr(changed, field) != getattr(scheduler, field):
+            raise CheckpointError(
+                f"The adapter {name!r} is for a world with {field} {getattr(changed, field)!r}; this one has "
+                f"{getattr(scheduler, field)!r}.",
+                "Load it into the world that it was made for.",
+            )
+    return changed
 
 
 def base_hashes(network: DiT) -> list[str]:

@@ -34,7 +34,7 @@ def read_batch(file: Path) -> list[Line]:
     Raises UsageError for a file that cannot be read or holds no request. Names that are used twice are a problem of the second.
     """
     try:
-        rows = file.read_text(encoding="utf-8").splitlines()
+        rows = file.read_text(encoding="utf-8").split("\n")  # `splitlines` would also break at U+2028, which JSON may hold
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{str(file)!r} cannot be read as text: {error}", "Give a file of one JSON object a line.") from error
     lines: list[Line] = []
@@ -64,7 +64,7 @@ def run_batch(lines: list[Line], out: Path, make: Make) -> int:
             try:
                 kept += _run_line(line, out / f"{line.name}.mp4", make)
             except WorldFoundryError as error:
-                say(f"line {line.number}: {error}")
+                say(f"line {line.number}: {'; '.join(str(error).splitlines())}")
                 worst = max(worst, error.exit_code)
             bar.advance(note=line.name)
     say(f"{out}: {len(lines)} requests, {kept} were there already")
