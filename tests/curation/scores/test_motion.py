@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from worldfoundry.curation.scores.flow import block_flow, camera_path, phase_shift
-from worldfoundry.curation.scores.motion import ARM, motion_scores
+from worldfoundry.curation.scores.motion import ARM, motion_of, motion_scores, motion_steps
 from worldfoundry.curation.shots import to_luma
 
 H, W, FPS = 72, 128, 8.0
@@ -115,3 +115,11 @@ def test_flow_of_blocks_is_subpixel() -> None:
     flow, textured = block_flow(to_luma(np.stack([look(), look(x=0.4, y=-0.3)])))
     assert textured.mean() > 0.9
     assert np.allclose(flow[0][textured[0]].mean(0), [-0.4, 0.3], atol=0.05)
+
+
+def test_a_squeezed_picture_of_a_rolling_camera_still_rolls() -> None:
+    frames = film(turn=0.03)
+    squeezed = np.stack([np.asarray(Image.fromarray(f).resize((W // 2, H), Image.Resampling.BOX)) for f in frames])
+    scores = motion_of(motion_steps(squeezed, np.arange(len(frames)) / FPS, stretch=2.0))
+    assert scores["camera_motion"] == "roll"
+    assert scores["camera_roll"] == pytest.approx(0.03 * FPS * ARM, rel=0.1)

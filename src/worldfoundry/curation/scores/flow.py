@@ -69,12 +69,15 @@ def phase_shift(luma_THW: np.ndarray) -> np.ndarray:
     return shifts.astype(np.float32)
 
 
-def camera_path(flow: np.ndarray, textured: np.ndarray, height: int, width: int) -> CameraPath:
-    """Fit u = tx + s x - r y, v = ty + s y + r x to the blocks of every pair (x, y from the centre, in pixels)."""
+def camera_path(flow: np.ndarray, textured: np.ndarray, height: int, width: int, stretch: float = 1.0) -> CameraPath:
+    """Fit u = tx + s x - r y, v = ty + s y + r x to the blocks of every pair (x, y from the centre, in pixels).
+
+    `stretch`: x and u count pixels times this (u was multiplied already), where pixels are wider than high.
+    """
     T = len(flow)
     h, w = height // ROWS, width // COLUMNS
     y, x = np.meshgrid((np.arange(ROWS) + 0.5) * h, (np.arange(COLUMNS) + 0.5) * w, indexing="ij")
-    x, y = (x - width / 2).ravel(), (y - height / 2).ravel()
+    x, y = stretch * (x - width / 2).ravel(), (y - height / 2).ravel()
     one, zero = np.ones_like(x), np.zeros_like(x)
     design = np.concatenate([np.stack([one, zero, x, -y], 1), np.stack([zero, one, y, x], 1)])
     moved = np.concatenate([flow[..., 0].reshape(T, -1), flow[..., 1].reshape(T, -1)], 1).astype(np.float64)
