@@ -4,6 +4,7 @@ Imports nothing but the standard library and the error tree, so `worldfoundry --
 """
 
 import errno
+import inspect
 import os
 import signal
 import sys
@@ -107,7 +108,7 @@ def _run(config_class: Any, run: Callable[[Any], int], prog: str, help_line: str
     from worldfoundry.core.config import parse_args
 
     _check_flags(config_class, prog, argv)
-    return run(parse_args(config_class, argv, prog, config_class.__doc__ or help_line))
+    return run(parse_args(config_class, argv, prog, inspect.cleandoc(config_class.__doc__ or help_line)))
 
 
 def _check_flags(config_class: Any, prog: str, argv: list[str]) -> None:
