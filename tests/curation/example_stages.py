@@ -47,7 +47,7 @@ def label(row):
 
 @stage(inputs="path", outputs="killed", isolate=True)
 def kills(row, *, name="victim"):
-    if name in row["path"]:
+    if name in row["path"] and not Path(row["path"] + ".harmless").exists():
         os.kill(os.getpid(), signal.SIGSEGV)
     return {"killed": False}
 

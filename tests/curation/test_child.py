@@ -36,6 +36,8 @@ def test_a_crash_costs_one_row(three: Any, tmp_path: Path, executor: str) -> Non
     assert (retried.processed, retried.quarantined) == (1, {"DECODER_CRASHED": 1})
     (row,) = read_table(tmp_path / "out" / "tables", "quarantine")
     assert row["attempt"] == 2
+    (three.folder / "victim.mp4.harmless").touch()
+    assert run(three, tmp_path / "out", "kills", retry=frozenset({"DECODER_CRASHED"})).clips == 3
 
 
 @pytest.mark.slow

@@ -44,11 +44,12 @@ NOT_ENCODED = "NOT_ENCODED"
 
 @dataclass(kw_only=True)
 class Collected:
-    """All sources, their planned clips with `reasons` and `kept`, and why sources failed."""
+    """All sources, their planned clips with `reasons` and `kept`, why sources failed, and those that are not done yet."""
 
     runs: dict[str, SourceRun]
     clips: list[Row] = field(default_factory=list)
     failures: dict[str, Failure] = field(default_factory=dict)
+    undone: list[str] = field(default_factory=list)
 
     @property
     def kept(self) -> dict[str, list[str]]:
@@ -69,6 +70,8 @@ def collect(sources: Iterable[Row], graph: Graph, store: Store, config: CurateCo
             found.failures[source_id] = failure
         elif run.next_step() is None:
             found.clips += planned_clips(run)
+        else:
+            found.undone.append(run.row["uri"])
     found.clips = select(found.clips, config, (*graph.scores, *graph.tags))
     return found
 

@@ -236,10 +236,11 @@ def _ray_map(config: CurateConfig, graph: Graph, workers: int, gpus: float, work
     items = [{"row": json.dumps(row), "result": "{}"} for row in rows]
     if not items:
         return
+    worker: Any = RayWorker
     data = ray.data.from_items(items, override_num_blocks=min(len(items), 10_000))
     for part, operator in _parts(graph, workers, gpus, work, items[0]):
         data = data.map(
-            RayWorker,
+            worker,
             fn_constructor_kwargs={"work": part, "memory_mb": config.memory_mb},
             concurrency=min(operator.actors, len(items)),
             num_cpus=operator.cpus,

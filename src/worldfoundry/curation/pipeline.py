@@ -91,6 +91,8 @@ def curate(
             for result in run_on(work, analysed):
                 meter.add(result["events"])
         found = collect(sources, graph, store, config)
+        if found.undone:
+            raise RuntimeError(f"the executor left {found.undone[0]!r} undone")
         _forget_lost(found, store)
         kept = found.kept
         finished = _pending(
@@ -116,9 +118,10 @@ def reselect(config: CurateConfig, *, stages: Sequence[FunctionStage] = ()) -> C
     sources, unreadable, files = store.load_sources()
     with store.opened(config):
         found = collect(sources, graph, store, config)
-        if not found.clips and not found.failures:
+        if found.undone:
             raise UsageError(
-                f"{str(config.out)!r} holds no scores of these parameters.", "Run `worldfoundry curate` with them first."
+                f"{len(found.undone)} files have no scores of these parameters yet, such as {found.undone[0]!r}.",
+                "Run `worldfoundry curate` with them first.",
             )
         _forget_lost(found, store)
         return _publish(found, unreadable, files, graph, store, config, timer, 0)

@@ -82,6 +82,7 @@ class StageWork:
                     events += done
                 except Died as died:
                     events += self._died(run, step, died)
+                run.refresh()
             return {"source_id": row["source_id"], "events": events}
 
     def _run(self, run: SourceRun, at: At) -> list[Row]:
@@ -115,7 +116,7 @@ class StageWork:
                 run = run_of(row)
                 step = run.next_step(self.only)
                 if step is not None:
-                    run.fail(step, step.stages[0].name, error.code, error.message)
+                    run.fail(step, step.first.name, error.code, error.message)
                 yield None
                 return
             yield run_of({**row, "path": str(path), "episode_path": str(episode) if row["episode_uri"] else ""})
