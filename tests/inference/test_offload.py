@@ -41,6 +41,20 @@ def test_sequentially_at_most_one_block_is_there(make_world):
         assert all(p.is_meta for p in world.network.blocks.parameters())
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a second device")
+@pytest.mark.parametrize("level", ["parts", "sequential"])
+def test_a_world_that_lay_on_the_device_leaves_it_and_may_skip_steps(make_world, make_frames, level):
+    actions, device = np.ones((1, 9, 2), np.float32), torch.device("cuda")
+    world = make_world()
+    request = world.resolve(num_inference_steps=6, step_cache=0.2)
+    world.place(device, "none")
+    want = world.sample(request, [make_frames(5)], actions)
+    world.place(device, level)
+    assert world.offloader is not None
+    assert all(p.device.type == "cpu" for places in world.offloader._places.values() for p in (q.master for q in places))
+    assert np.array_equal(world.sample(request, [make_frames(5)], actions), want)
+
+
 SIZES = Sizes(text=10, network=8, tokenizer=2, denoise=4, decode=6)
 
 

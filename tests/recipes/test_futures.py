@@ -2,11 +2,12 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from worldfoundry.core.errors import BlockedError
 from worldfoundry.guardrails.runner import GuardPolicy, Guardrails
-from worldfoundry.recipes.futures import BATCH, _batches, guarded_windows
+from worldfoundry.recipes.futures import BATCH, _actions, _batches, guarded_windows
 
 
 def windows(*captions):
@@ -36,3 +37,12 @@ def test_batches_share_a_prompt_and_no_two_windows_a_seed(encoder, sizes):
     assert seeds == list(range(3, 3 + len(clips)))
     if encoder == "minilm":
         assert all({clips[row].record.caption for row in batch.rows} == {batch.request.prompt} for batch in batches)
+
+
+def test_nothing_acts_in_clips_without_actions():
+    """As in training: a world with actions never saw a clip without any input to its adapter."""
+    frames, actions = np.zeros((3, 2, 2, 3), np.uint8), np.ones((3, 2), np.float32)
+    clips = [SimpleNamespace(frames=frames, actions=None), SimpleNamespace(frames=frames, actions=actions)]
+    assert np.array_equal(_actions(clips, 2), np.stack([0 * actions, actions]))
+    assert np.array_equal(_actions(clips[:1], 2), 0 * actions[None])
+    assert _actions(clips, 0) is None

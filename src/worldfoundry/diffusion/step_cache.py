@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from worldfoundry.diffusion.dit import DiT, DiTBlock
 from worldfoundry.nn.adaln import modulate
@@ -44,7 +45,9 @@ class StepCache(nn.Module):
     ) -> Tensor:
         first = self.blocks[0]
         assert isinstance(first, DiTBlock)
-        shift, scale, _ = first.modulation_self(embedding, base)
+        # Blocks may wait beside the device (offloading) and come for their own forward only; this small part is asked before.
+        weights = {name: tensor.to(x_BtSD.device) for name, tensor in first.modulation_self.state_dict().items()}
+        shift, scale, _ = functional_call(first.modulation_self, weights, (embedding, base))
         signal = modulate(x_BtSD if position_tSD is None else x_BtSD + position_tSD, shift, scale)
         key = (tuple(x_BtSD.shape), float(context_BLD.float().abs().sum()))  # branches of guidance differ in their text alone
         past = self._past.get(key)

@@ -64,7 +64,7 @@ class Offloader:
             self._send(part)
 
     def release(self) -> None:
-        """Parts are where they were before they were parked."""
+        """Parts are whole again, in the memory that they waited in; the caller moves them on."""
         for hook in self._hooks:
             hook.remove()
         for places in self._places.values():
@@ -99,12 +99,13 @@ class _Place:
 
 
 def _places(part: nn.Module, parked: torch.device, apart: set[nn.Module]) -> list[_Place]:
-    """All tensors of a part but those of the modules in `apart`."""
+    """All tensors of a part but those of the modules in `apart`. What lies on the device is not kept there beside the parked one."""
     return [
-        _Place(owner, name, tensor, tensor if tensor.device == parked else tensor.to(parked))
+        _Place(owner, name, tensor if parked.type == "meta" else waiting, waiting)
         for owner in part.modules()
         if owner not in apart
         for held in (owner._parameters, owner._buffers)
         for name, tensor in held.items()
         if tensor is not None
+        for waiting in [tensor if tensor.device == parked else tensor.to(parked)]
     ]

@@ -81,11 +81,12 @@ def predict(
     windows, verdicts = guarded_windows(world.guardrails, windows)
     prefix, truth = world.config.num_prefix_frames, np.stack([w.frames for w in windows])
     batches = _batches(world, windows, seed)
-    given = _actions(windows) if world.config.action_names else None
+    given = _actions(windows, len(world.config.action_names))
     candidates = {MODEL: _sample(world, batches, truth, given)}
     for clip in candidates[MODEL] if check else ():
         verdicts += world.guardrails.check_video(clip, world.config.fps)
-    for name, future in _other_actions(given).items():
+    acting = any(window.actions is not None for window in windows)
+    for name, future in _other_actions(given if acting else None).items():
         assert given is not None, "no others without actions"
         changed = np.concatenate([given[:, : prefix - 1], future[:, prefix - 1 :]], axis=1)
         candidates[name] = _sample(world, batches, truth, changed)
@@ -155,9 +156,11 @@ def _sample(world: DiffusionWorld, batches: list[Batch], truth: np.ndarray, acti
     return out
 
 
-def _actions(windows: list[Window]) -> np.ndarray | None:
-    actions = [w.actions for w in windows if w.actions is not None]
-    return np.stack(actions) if len(actions) == len(windows) else None
+def _actions(windows: list[Window], numbers: int) -> np.ndarray | None:
+    """What acts in every window; zeros in those without, as in training and in `generate`. None for a world without actions."""
+    if not numbers:
+        return None
+    return np.stack([np.zeros((len(w.frames), numbers), np.float32) if w.actions is None else w.actions for w in windows])
 
 
 def _given(clips: np.ndarray, truth: np.ndarray, prefix: int) -> np.ndarray:

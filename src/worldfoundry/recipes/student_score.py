@@ -55,8 +55,11 @@ def _conditions(
     world: DiffusionWorld, part: Mapping[str, Tensor], contexts_BLD: Tensor, given: int
 ) -> tuple[Tensor, Condition]:
     z_BCTHW = part["latents"].float().to(world.device)
+    actions, numbers = part.get("actions"), world.network.config.action_dim
+    if actions is None and numbers:  # as in training: nothing acts
+        actions = torch.zeros(len(z_BCTHW), z_BCTHW.shape[2], numbers)
     condition = Condition(
-        context_BLD=contexts_BLD, fps_B=part["fps"], actions_BTA=part.get("actions"),
+        context_BLD=contexts_BLD, fps_B=part["fps"], actions_BTA=actions,
         augment_sigma=world.scheduler.augment_sigma,
         prefix_BCTHW=z_BCTHW[:, :, :given] * world.scheduler.sigma_data if given else None,
     )  # fmt: skip
