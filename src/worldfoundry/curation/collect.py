@@ -15,6 +15,7 @@ from worldfoundry.curation.graph import Graph
 from worldfoundry.curation.pack import Sample
 from worldfoundry.curation.rows import Failure, Row, quarantine_row
 from worldfoundry.curation.run import SourceRun
+from worldfoundry.curation.scores.duplicates import reject_duplicates
 from worldfoundry.curation.select import select
 from worldfoundry.curation.stages import ENCODE
 from worldfoundry.curation.store import Store
@@ -73,6 +74,8 @@ def collect(sources: Iterable[Row], graph: Graph, store: Store, config: CurateCo
         else:
             found.undone.append(run.row["uri"])
     found.clips = select(found.clips, config, (*graph.scores, *graph.tags))
+    if config.scores.dedup != "off":
+        found.clips = reject_duplicates(found.clips, found.runs, config.scores)
     return found
 
 
@@ -126,7 +129,7 @@ def finish_clips(found: Collected, *, missing: str = "") -> dict[str, str]:
             clip |= {"kept": False, "reasons": [missing]}
         else:
             clip |= _made(run, clip["clip_id"])
-            clip["caption"] = clip["caption"] or str(clip["about"].get("caption") or "")
+            clip["caption"] = clip["caption"] or str(clip["about"].get("caption") or clip.get("caption_text") or "")
             clip["key"] = clip["clip_id"]
             keys[clip["clip_id"]] = run.keys[ENCODE]
     return keys
@@ -195,6 +198,8 @@ def make_tables(found: Collected, unreadable: list[Row], shards: dict[str, str])
 def extra_columns(graph: Graph) -> dict[str, dict[str, pa.DataType]]:
     """Table → the columns that it has because of the stages that ran."""
     own = {**dict.fromkeys(graph.tags, pa.string()), **dict.fromkeys(graph.scores, pa.float64())}
+    if "signatures" in graph.maker:
+        own |= {"duplicate_of": pa.string(), "duplicate_kind": pa.string(), "duplicate_score": pa.float64()}
     return {"clips": own, "rejected": own}
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from worldfoundry.core.config import EXECUTION, Config
+from worldfoundry.curation.scores.config import ScoreConfig
 
 
 class ShotConfig(Config):
@@ -88,6 +89,8 @@ class CurateConfig(Config):
     """Seconds allowed on top per second of video."""
     overwrite: Annotated[bool, EXECUTION] = False
     """Discard what an earlier curation left in the folder, and start anew."""
+    scores: ScoreConfig = ScoreConfig()
+    """What is measured of every clip, near-duplicates, embeddings and captions."""
 
     @model_validator(mode="after")
     def _lengths_in_order(self) -> Self:

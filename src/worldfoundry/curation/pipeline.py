@@ -32,6 +32,7 @@ from worldfoundry.curation.pack import loose_files, pack, read_ledger
 from worldfoundry.curation.report import write_report
 from worldfoundry.curation.rows import Row
 from worldfoundry.curation.run import SourceRun
+from worldfoundry.curation.scores.prepare import prepare
 from worldfoundry.curation.select import conditions
 from worldfoundry.curation.sources import fingerprint
 from worldfoundry.curation.stage import FunctionStage
@@ -79,6 +80,7 @@ def curate(
     config, own = _portable(config, stages)
     graph = build_graph(config, own)
     conditions(config, (*graph.scores, *graph.tags))  # a bad condition is said before the work
+    prepare(config.scores)
     files = discover(config.input, exclude=config.out)
     store = Store(config.out)
     with nullcontext(executor) if executor else open_executor(config, graph) as run_on, store.opened(config):

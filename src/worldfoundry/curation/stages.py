@@ -1,7 +1,7 @@
 """The stages that come with curation, in the order in which they run.
 
-    probe → watch → episode → shots → plan → motion →  select  → encode
-    (one file: decoded once, in `watch`)              (all clips)  (one clip)
+    probe → watch → episode → shots → plan → motion, scores →  select  → encode, captions
+    (one file: decoded once, in `watch`)                      (all clips)  (one clip)
 
 A source's row begins with `source_id`, `uri`, `path` (a local file), `image`, `episode_path` and `caption` (both may be
 empty). A stage raises MediaError or SourceError to send its source to quarantine, or its clip to the rejected ones.
@@ -22,6 +22,7 @@ from worldfoundry.curation.lowres import FrameTable, decode_lowres
 from worldfoundry.curation.plan import plan_clips, plan_image
 from worldfoundry.curation.probe import probe_source
 from worldfoundry.curation.rows import Row
+from worldfoundry.curation.scores.stages import score_stages
 from worldfoundry.curation.shots import Transition, find_transitions, luma_change, spans_between
 from worldfoundry.curation.sidecars import check_episode, read_episode, write_episode
 from worldfoundry.curation.stage import FunctionStage
@@ -56,6 +57,7 @@ def default_stages(config: CurateConfig) -> tuple[FunctionStage, ...]:
             isolate=True,
             per="clip",
         ),
+        *score_stages(config.scores),
     )
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from worldfoundry.core.errors import UsageError
 from worldfoundry.curation.scores.plugin import load_plugin
-from worldfoundry.curation.scores.quality import aesthetic_score, noise_level, quality_scores, sharpness
+from worldfoundry.curation.scores.quality import aesthetic_score, noise_level, quality_scores, focus
 
 
 def waves(frequency: float, height: int = 96, width: int = 160) -> np.ndarray:
@@ -14,15 +14,15 @@ def waves(frequency: float, height: int = 96, width: int = 160) -> np.ndarray:
 
 
 @pytest.mark.parametrize("frequency", [0.1, 0.5, 2.0])
-def test_sharpness_of_a_wave_is_the_gain_of_the_laplacian(frequency: float) -> None:
-    assert sharpness(waves(frequency)) == pytest.approx(2 - 2 * np.cos(frequency), rel=0.05)
-    assert sharpness(0.3 * waves(frequency) + 40) == pytest.approx(sharpness(waves(frequency)), rel=1e-3)
+def test_focus_of_a_wave_is_the_gain_of_the_laplacian(frequency: float) -> None:
+    assert focus(waves(frequency)) == pytest.approx(2 - 2 * np.cos(frequency), rel=0.05)
+    assert focus(0.3 * waves(frequency) + 40) == pytest.approx(focus(waves(frequency)), rel=1e-3)
 
 
-def test_sharpness_of_white_noise_is_the_norm_of_the_laplacian() -> None:
+def test_focus_of_white_noise_is_the_norm_of_the_laplacian() -> None:
     noise = np.random.default_rng(0).normal(128, 20, (200, 300)).astype(np.float32)
-    assert sharpness(noise) == pytest.approx(20**0.5, rel=0.02)
-    assert sharpness(np.full((50, 50), 9, np.float32)) is None
+    assert focus(noise) == pytest.approx(20**0.5, rel=0.02)
+    assert focus(np.full((50, 50), 9, np.float32)) is None
 
 
 @pytest.mark.parametrize("sigma", [1.0, 4.0, 12.0])
@@ -45,7 +45,7 @@ def test_exposure_counts_clipped_pixels() -> None:
 
 def test_one_blurred_frame_does_not_decide() -> None:
     sharp, blurred = (np.repeat(waves(f)[..., None], 3, 2).astype(np.uint8) for f in (1.0, 0.1))
-    assert quality_scores([sharp, blurred, sharp])["sharpness"] == quality_scores([sharp])["sharpness"]
+    assert quality_scores([sharp, blurred, sharp])["focus"] == quality_scores([sharp])["focus"]
     assert set(quality_scores([]).values()) == {None}
 
 

@@ -99,7 +99,7 @@ class MeasuredCaptioner:
 def describe_measured(scores: Mapping[str, Any]) -> str:
     """A sentence of what the scores say, and nothing else; scores that are missing are left out.
 
-    Reads duration_s, camera_motion and its amounts, motion_amount, motion_objects, luma_mean, sharpness, text_persistent and
+    Reads duration_s, camera_motion and its amounts, motion_amount, motion_objects, luma_mean, focus, text_persistent and
     video_type.
     """
     parts = [part for part in (_camera(scores), _movement(scores), _light(scores), _text(scores)) if part]

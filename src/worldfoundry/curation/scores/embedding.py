@@ -101,9 +101,9 @@ def _transformers_embedder(folder: Path) -> TransformersEmbedder:
     fields = read_fields(folder / "config.json")
     vision = fields.get("vision_config") or fields
     told = read_fields(folder / "preprocessor_config.json") if (folder / "preprocessor_config.json").is_file() else {}
-    side = told.get("crop_size") or told.get("size") or vision.get("image_size") or 224
+    side: Any = told.get("crop_size") or told.get("size") or vision.get("image_size") or 224
     if isinstance(side, dict):
-        side = (side.get("height") or side.get("shortest_edge"), side.get("width") or side.get("shortest_edge"))
+        side = [side.get(name) or side.get("shortest_edge") or 224 for name in ("height", "width")]
     height, width = (int(side), int(side)) if isinstance(side, int) else (int(side[0]), int(side[1]))
     network = read_network(folder, transformers_library().AutoModel.from_pretrained, what="network").float()
     return TransformersEmbedder(
@@ -126,7 +126,7 @@ def as_tensor(
 
     height, width = size
     small = [np.asarray(Image.fromarray(f).resize((width, height), Image.Resampling.BILINEAR)) for f in frames_HWC]
-    x_NHWC = (np.stack(small).astype(np.float32) - np.float32(mean)) / np.float32(deviation)
+    x_NHWC = (np.stack(small).astype(np.float32) - np.array(mean, np.float32)) / np.array(deviation, np.float32)
     return torch.from_numpy(x_NHWC).permute(0, 3, 1, 2).contiguous()
 
 

@@ -117,7 +117,7 @@ def _path_of(rgb_THWC: np.ndarray, stretch: float) -> tuple[np.ndarray, np.ndarr
         flow, textured = block_flow(to_luma(rgb_THWC[start : start + BLOCK + 1]))
         flows.append(flow)
         masks.append(textured)
-    flow, textured = np.concatenate(flows) * np.float32([stretch, 1]), np.concatenate(masks)
+    flow, textured = np.concatenate(flows) * np.array([stretch, 1], np.float32), np.concatenate(masks)
     return flow, textured, camera_path(flow, textured, rgb_THWC.shape[1], rgb_THWC.shape[2], stretch)
 
 

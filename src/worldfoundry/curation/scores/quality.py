@@ -1,4 +1,4 @@
-"""Technical quality of frames at full size: sharpness, noise, exposure, and (with its statistics at hand) NIQE.
+"""Technical quality of frames at full size: focus, noise, exposure, and (with its statistics at hand) NIQE.
 
 Axis legend: T frames, H height, W width, C = 3 (RGB). Luma runs from 0 to 255. One score of a span is the median over its
 frames, so that one blurred or flashed frame does not decide; clipped shares are means.
@@ -16,13 +16,13 @@ BLACK, WHITE = 4.0, 251.0  # luma levels: at or beyond these, detail is lost
 NOISE_BLOCK = 16  # pixels
 FLAT_SHARE = 0.25  # of blocks, the least textured: what varies there is noise
 
-QUALITY_COLUMNS = ("sharpness", "noise", "luma_mean", "clipped_dark", "clipped_bright", "niqe")
+QUALITY_COLUMNS = ("focus", "noise", "luma_mean", "clipped_dark", "clipped_bright", "niqe")
 
 
 def quality_scores(frames_HWC: Sequence[np.ndarray], niqe: NiqeModel | None = None) -> dict[str, float | None]:
     """Technical quality of a few uint8 frames at full size, all of one span.
 
-    sharpness       deviation of the Laplacian over that of luma: 0 = blurred away, about 0.1 to 0.6 for footage,
+    focus       deviation of the Laplacian over that of luma: 0 = blurred away, about 0.1 to 0.6 for footage,
                     4.5 for white noise; None for a uniform picture
     noise           standard deviation in luma levels, of what varies from pixel to pixel in the flattest quarter; 0 and up
     luma_mean       0 to 255
@@ -33,7 +33,7 @@ def quality_scores(frames_HWC: Sequence[np.ndarray], niqe: NiqeModel | None = No
         return dict.fromkeys(QUALITY_COLUMNS)
     lumas = [to_luma(frame[None])[0] for frame in frames_HWC]
     return {
-        "sharpness": _median([sharpness(luma) for luma in lumas]),
+        "focus": _median([focus(luma) for luma in lumas]),
         "noise": _median([noise_level(luma) for luma in lumas]),
         "luma_mean": round(float(np.mean([luma.mean() for luma in lumas])), 2),
         "clipped_dark": round(float(np.mean([(luma <= BLACK).mean() for luma in lumas])), 5),
@@ -42,7 +42,7 @@ def quality_scores(frames_HWC: Sequence[np.ndarray], niqe: NiqeModel | None = No
     }
 
 
-def sharpness(luma_HW: np.ndarray) -> float | None:
+def focus(luma_HW: np.ndarray) -> float | None:
     """Deviation of the 4-neighbour Laplacian relative to that of luma; None where luma is uniform or has no inside."""
     deviation = float(luma_HW.std())
     if min(luma_HW.shape) < 3 or deviation < 0.5:
