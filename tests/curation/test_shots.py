@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from worldfoundry.curation import shots as shots_module
+from worldfoundry.curation import shots_pictures
 from worldfoundry.curation.config import ShotConfig
 from worldfoundry.curation.shots import Transition, find_transitions, spans_between
+from worldfoundry.curation.shots_network import judge
+from worldfoundry.curation.shots_types import probability
 
 FPS = 24.0
 CONFIG = ShotConfig()
@@ -108,6 +110,95 @@ def test_dissolves_are_found_with_their_span(length: int) -> None:
     assert hits >= 4
 
 
+def wiped(a: np.ndarray, b: np.ndarray, length: int, direction: str) -> np.ndarray:
+    """b's first frames push in over a's last ones."""
+    y, x = np.meshgrid(np.linspace(0, 1, 18), np.linspace(0, 1, 32), indexing="ij")
+    order = {"right": x, "up": 1 - y, "diagonal": (x + y) / 2, "iris": np.hypot(x - 0.5, y - 0.5) / 0.7072}[direction]
+    new = order[None, :, :, None] < ((np.arange(length) + 1) / (length + 1))[:, None, None, None]
+    return np.concatenate([a[:-length], np.where(new, b[:length], a[-length:]), b[length:]])
+
+
+@pytest.mark.parametrize("direction", ["right", "up", "diagonal", "iris"])
+@pytest.mark.parametrize("length", [8, 16])
+def test_wipes_are_found_with_their_span(direction: str, length: int) -> None:
+    hits = 0
+    for seed in range(4):
+        found = find(wiped(shot(2 * seed, 60), shot(2 * seed + 1, 60), length, direction))
+        hits += [t.kind for t in found] == ["wipe"] and abs(found[0].start - (60 - length)) <= 5 and abs(found[0].end - 60) <= 5
+    assert hits >= 3
+
+
+def test_something_that_crosses_the_picture_is_no_wipe() -> None:
+    frames = shot(5, 80)
+    for t in range(20, 62):
+        left = t - 28
+        frames[t, 2:16, max(0, left) : max(0, left + 8)] = 30
+    assert all(transition.kind != "wipe" for transition in find(frames))
+
+
+def test_larger_pictures_are_shrunk_to_the_means_of_areas() -> None:
+    small = as_bytes(np.concatenate([shot(1, 30), shot(2, 30)]))
+    assert find_transitions(small.repeat(3, axis=1).repeat(2, axis=2), FPS, CONFIG) == find_transitions(small, FPS, CONFIG)
+    picture = np.random.default_rng(0).integers(0, 256, (1, 27, 48, 3), dtype=np.uint8)
+    sixfold = picture.repeat(2, axis=1).repeat(2, axis=2)  # 54 x 96: exactly 3 x 3 pixels for each
+    want = sixfold.reshape(1, 18, 3, 32, 3, 3).mean(axis=(2, 4))
+    assert np.abs(shots_pictures.shrink(picture) - want).max() <= 0.51
+
+
+class TestDoubt:
+    """What lies near a threshold is the network's to decide, most doubtful first, within its share of frames."""
+
+    pictures = np.zeros((1000, 27, 48, 3), np.uint8)
+    proposed = tuple(
+        Transition(kind="cut", start=at, end=at, confidence=probability(strength))
+        for at, strength in ((100, 3.0), (300, 1.05), (500, 0.97), (505, 0.93), (800, 0.5))
+    )
+
+    @staticmethod
+    def network(answer: float, asked: list[int] | None = None):
+        def predict(rgb_THWC: np.ndarray) -> np.ndarray:
+            if asked is not None:
+                asked.append(len(rgb_THWC))
+            return np.full(len(rgb_THWC), answer, np.float32)
+
+        return predict
+
+    def test_the_sure_stay_and_the_doubtful_take_the_answer(self) -> None:
+        config = ShotConfig(network_share=1.0)
+        judged = judge([*self.proposed], self.pictures, self.network(0.7), config)
+        assert [t.decided_by for t in judged] == ["fast", "transnetv2", "transnetv2", "transnetv2", "fast"]
+        assert [t.confidence for t in judged[1:4]] == [0.75] * 3
+        assert judged[0] == self.proposed[0]
+        assert judged[4] == self.proposed[4]
+        answer = config.network_threshold
+        assert [t.confidence for t in judge([*self.proposed], self.pictures, self.network(answer), config)[1:4]] == [0.5] * 3
+        assert [t.confidence for t in judge([*self.proposed], self.pictures, self.network(0.0), config)[1:4]] == [0.0] * 3
+
+    def test_one_window_serves_neighbours_and_the_share_is_kept(self) -> None:
+        asked: list[int] = []
+        judge([*self.proposed], self.pictures, self.network(0.7, asked), ShotConfig(network_share=1.0))
+        assert len(asked) == 2
+        asked.clear()
+        judged = judge([*self.proposed], self.pictures, self.network(0.7, asked), ShotConfig(network_share=0.0))
+        assert len(asked) == 1
+        assert [t.decided_by for t in judged] == ["fast", "fast", "transnetv2", "transnetv2", "fast"]
+
+    def test_it_needs_its_own_size_of_picture(self) -> None:
+        with pytest.raises(ValueError, match="27, 48"):
+            judge([*self.proposed], self.pictures[:, :18, :32], self.network(0.7), CONFIG)
+
+    def test_it_is_not_asked_about_wipes(self) -> None:
+        wipes = [Transition(kind="wipe", start=500, end=510, confidence=0.51)]
+        assert judge(wipes, self.pictures, self.network(0.0), CONFIG) == wipes
+
+    def test_nothing_doubtful_costs_nothing(self) -> None:
+        asked: list[int] = []
+        frames = np.repeat(as_bytes(np.concatenate([shot(1, 30), shot(2, 30)])), 2, axis=1)[:, :27].repeat(2, axis=2)[:, :, :48]
+        found = find_transitions(frames, FPS, CONFIG, self.network(0.0, asked))
+        assert asked == []
+        assert [(t.kind, t.start, t.decided_by) for t in found] == [("cut", 30, "fast")]
+
+
 def test_a_change_of_light_is_no_dissolve() -> None:
     frames = shot(4, 60)
     gain = np.interp(np.arange(60), [20, 40], [1.0, 0.45])[:, None, None, None]
@@ -164,7 +255,7 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = find(frames)
     assert [t.kind for t in whole] == ["cut", "dissolve", "fade", "cut"]
     for block in (37, 90, 128):
-        monkeypatch.setattr(shots_module, "BLOCK", block)
+        monkeypatch.setattr(shots_pictures, "BLOCK", block)
         assert find(frames) == whole
 
 

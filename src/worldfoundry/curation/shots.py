@@ -1,88 +1,65 @@
-"""Shot transitions from low-resolution frames: hard cuts, fades through black or white, dissolves; flashes are not transitions.
+"""Shot transitions from low-resolution frames: cuts, fades through black or white, dissolves, wipes; flashes are none.
 
-Axis legend: T frames, H height, W width, C = 3 (RGB), N blocks of the picture.
+Axis legend: T frames, H height, W width, C = 3 (RGB).
 
-Every test compares pictures on a tiny grid (18 x 32) after letting each block move by a pixel or two, so that a camera
-movement costs little and a change of scene costs much. `change` is in luma levels, 0 to 255.
+The fast detector compares pictures on a tiny grid (18 x 32) after letting each block move by a pixel or two, so that a
+camera movement costs little and a change of scene costs much.
 
 - A cut is a change far above an absolute level and far above what the frames around it do. If the picture comes back
   within a quarter of a second, it was a flash.
 - A fade runs through blank frames (nearly uniform and nearly black or white), extended over the ramps on both sides.
-- A dissolve is linear in its two shots (frame = (1 - a) A + a B, a from 0 to 1): its middle frame is the average of the
-  ends, and has less contrast than either; a moving camera has neither property. The span is where the fitted `a` rises.
+- Wipes and dissolves are in files of their own.
+
+What it is unsure of (evidence near a threshold) can be put to a network, which sees the frames around at 27 x 48.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
 
 from worldfoundry.curation.config import ShotConfig
+from worldfoundry.curation.shots_dissolves import find_dissolves
+from worldfoundry.curation.shots_network import Network, judge
+from worldfoundry.curation.shots_pictures import in_blocks, luma_change, runs, scene_change, shrink, to_luma
+from worldfoundry.curation.shots_types import Kind, Transition, probability, spans_between
+from worldfoundry.curation.shots_wipes import find_wipes
 
-Kind = Literal["cut", "fade", "dissolve"]
-BLOCK = 2048  # frames that are looked at together
+__all__ = ["Kind", "Transition", "find_transitions", "luma_change", "scene_change", "spans_between", "to_luma"]
+
 BAR_LUMA = 24  # what never gets brighter is a black bar
-SAME_SCENE = 0.85  # correlation after the best shift (measured: dissolves up to 0.80, pans and changes of light from 0.90)
+WEAK = 0.9  # candidates for cuts are kept from this part of the threshold on
 
 
-@dataclass(frozen=True, kw_only=True)
-class Transition:
-    """Frames [start, end) belong to neither shot; `end` is the first frame of the new one. A cut has start == end."""
+def find_transitions(rgb_THWC: np.ndarray, fps: float, config: ShotConfig, network: Network | None = None) -> list[Transition]:
+    """Transitions in order, never overlapping. `rgb_THWC` is uint8 (T, 18, 32, 3) or larger; `fps` turns seconds into frames.
 
-    kind: Kind
-    start: int
-    end: int
-    confidence: float
-
-
-def find_transitions(rgb_THWC: np.ndarray, fps: float, config: ShotConfig) -> list[Transition]:
-    """Transitions in order, never overlapping. `rgb_THWC` is uint8 (T, 18, 32, 3); `fps` turns seconds into frames.
-
-    Works on a block of frames at a time, so that a film needs little more memory than its small pictures.
+    With a `network`, pictures must be (T, 27, 48, 3), and it decides what the fast detector doubts. Works on a block of
+    frames at a time, so that a film needs little more memory than its small pictures.
     """
     if len(rgb_THWC) < 2:
         return []
-    change_T = np.concatenate([np.zeros(1, np.float32), _in_blocks(scene_change, rgb_THWC[1:], rgb_THWC[:-1])])
+    proposed = propose(shrink(rgb_THWC), fps, config)
+    if network is not None:
+        proposed = judge(proposed, rgb_THWC, network, config)
+    return [transition for transition in proposed if transition.confidence >= 0.5]
+
+
+def propose(rgb_THWC: np.ndarray, fps: float, config: ShotConfig) -> list[Transition]:
+    """What the fast detector finds (confidence from 0.5 on) or is tempted by (below), in order, without overlaps."""
+    luma_THW = in_blocks(to_luma, rgb_THWC)
+    change_T = np.concatenate([np.zeros(1, np.float32), in_blocks(scene_change, rgb_THWC[1:], rgb_THWC[:-1])])
     fades = _find_fades(rgb_THWC, change_T, fps, config)
-    hard = _merge_overlapping(fades + _find_cuts(rgb_THWC, change_T, fades, fps, config))
-    return sorted(hard + _find_dissolves(rgb_THWC, hard, fps, config), key=lambda transition: transition.start)
-
-
-def _in_blocks(function: Callable[..., np.ndarray], *arrays_T: np.ndarray) -> np.ndarray:
-    """A function of single frames (or pairs), applied block by block along the first axis."""
-    blocks = range(0, max(1, len(arrays_T[0])), BLOCK)
-    return np.concatenate([function(*(array[i : i + BLOCK] for array in arrays_T)) for i in blocks])
-
-
-def to_luma(rgb_THWC: np.ndarray) -> np.ndarray:
-    """float32 luma (BT.601 weights), 0 to 255."""
-    return rgb_THWC.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
-
-
-def luma_change(rgb_THWC: np.ndarray) -> np.ndarray:
-    """Mean absolute change of luma from frame t - 1 to t (float32, T; first 0): the amount of motion, camera included."""
-    step = _in_blocks(lambda a, b: np.abs(to_luma(a) - to_luma(b)).mean(axis=(1, 2)), rgb_THWC[1:], rgb_THWC[:-1])
-    return np.concatenate([np.zeros(1, np.float32), step])
-
-
-def scene_change(a_THWC: np.ndarray, b_THWC: np.ndarray) -> np.ndarray:
-    """How different the pictures a[t] and b[t] are (float32, T): luma after block motion plus half the change of colour."""
-    a_luma_THW, b_luma_THW = to_luma(a_THWC), to_luma(b_THWC)
-    colour_THWC = (a_THWC - a_luma_THW[..., None]) - (b_THWC - b_luma_THW[..., None])
-    return block_difference(a_luma_THW, b_luma_THW) + 0.5 * np.abs(colour_THWC).mean(axis=(1, 2, 3))
-
-
-def block_difference(a_THW: np.ndarray, b_THW: np.ndarray) -> np.ndarray:
-    """Mean over 6 x 8 blocks of the least mean absolute difference when a block of `b` may move by (1, 2) pixels."""
-    T, H, W = a_THW.shape
-    padded = np.pad(b_THW, ((0, 0), (1, 1), (2, 2)), mode="edge")
-    least_TN = np.full((T, H // 6, W // 8), np.inf, np.float32)
-    for dy in range(3):
-        for dx in range(5):
-            difference = np.abs(a_THW - padded[:, dy : dy + H, dx : dx + W])
-            np.minimum(least_TN, difference.reshape(T, H // 6, 6, W // 8, 8).mean(axis=(2, 4)), out=least_TN)
-    return least_TN.mean(axis=(1, 2))
+    cuts = _find_cuts(rgb_THWC, change_T, fades, fps, config)
+    found = _merge_overlapping(fades + [cut for cut in cuts if cut.confidence >= 0.5])
+    tempting = [cut for cut in cuts if cut.confidence < 0.5]
+    for find in (find_wipes, find_dissolves):
+        new = [t for start, end in spans_between(found, len(luma_THW)) for t in find(luma_THW, start, end, fps, config)]
+        found = sorted(found + [t for t in new if t.confidence >= 0.5], key=lambda transition: transition.start)
+        tempting += [t for t in new if t.confidence < 0.5]
+    for weak in sorted(tempting, key=lambda transition: -transition.confidence):
+        if all(weak.end + 2 < other.start or other.end + 2 < weak.start for other in found):
+            found.append(weak)
+    return sorted(found, key=lambda transition: transition.start)
 
 
 # --- cuts ----------------------------------------------------------------------------------------------------------
@@ -91,21 +68,24 @@ def block_difference(a_THW: np.ndarray, b_THW: np.ndarray) -> np.ndarray:
 def _find_cuts(
     rgb_THWC: np.ndarray, change_T: np.ndarray, fades: list[Transition], fps: float, config: ShotConfig
 ) -> list[Transition]:
+    """Cuts in order; those with a confidence below 0.5 only tempt."""
     reach = max(2, round(config.flash_s * fps))
     cuts: list[Transition] = []
-    for t in np.flatnonzero(change_T >= min(config.cut_threshold, config.jump_threshold)):
-        around = _local_activity(change_T, int(t), reach)
+    for t in np.flatnonzero(change_T >= WEAK * min(config.cut_threshold, config.jump_threshold)).tolist():
+        around = _local_activity(change_T, t, reach)
         strength = max(
-            change_T[t] / max(config.cut_threshold, config.cut_ratio * around),
-            change_T[t] / max(config.jump_threshold, config.jump_ratio * around),
+            float(change_T[t]) / max(config.cut_threshold, config.cut_ratio * around),
+            float(change_T[t]) / max(config.jump_threshold, config.jump_ratio * around),
         )
         in_fade = any(fade.start - 1 <= t <= fade.end + 1 for fade in fades)
-        if in_fade or strength < 1 or _is_flash(rgb_THWC, change_T, int(t), reach):
+        if in_fade or strength < WEAK or _is_flash(rgb_THWC, float(change_T[t]), t, reach):
             continue
-        cut = Transition(kind="cut", start=int(t), end=int(t), confidence=_confidence(strength))
+        cut = Transition(kind="cut", start=t, end=t, confidence=probability(strength))
         if cuts and t - cuts[-1].end < reach:  # two cuts within a flash's length enclose no shot worth having
             previous = cuts.pop()
-            cut = Transition(kind="cut", start=previous.start, end=cut.end, confidence=max(previous.confidence, cut.confidence))
+            surer = max(previous, cut, key=lambda transition: transition.confidence)
+            both = min(previous.confidence, cut.confidence) >= 0.5
+            cut = replace(surer, start=previous.start, end=cut.end) if both else surer
         cuts.append(cut)
     return cuts
 
@@ -116,19 +96,18 @@ def _local_activity(change_T: np.ndarray, t: int, reach: int) -> float:
     return max((float(np.sort(side)[-2:][0]) for side in sides if len(side) > 1), default=0.0)
 
 
-def _is_flash(rgb_THWC: np.ndarray, change_T: np.ndarray, t: int, reach: int) -> bool:
-    """True if a frame soon after t looks like the frame before it, or a frame well before looks like t."""
-
-    def least_change(frames_THWC: np.ndarray, frame: int) -> float:
-        return scene_change(frames_THWC, np.repeat(rgb_THWC[frame : frame + 1], len(frames_THWC), axis=0)).min(initial=np.inf)
-
-    after, before = rgb_THWC[t + 1 : t + 1 + reach], rgb_THWC[max(0, t - 1 - reach) : t - 1]
-    return min(least_change(after, t - 1), least_change(before, t)) < 0.5 * change_T[t]
-
-
-def _confidence(strength: float) -> float:
-    """0.5 at the threshold, towards 1 above it."""
-    return round(float(1 - 0.5 / max(strength, 1.0)), 4)
+def _is_flash(rgb_THWC: np.ndarray, change: float, t: int, reach: int) -> bool:
+    """True if some frame soon after t looks like some frame shortly before it: the picture was away for a moment only."""
+    pairs = [
+        (before, after)
+        for before in range(max(0, t - reach), t)
+        for after in range(t, min(len(rgb_THWC), before + reach + 2))
+        if after > before + 1
+    ]
+    if not pairs:
+        return False
+    before, after = np.array(pairs).T
+    return bool(scene_change(rgb_THWC[after], rgb_THWC[before]).min() < 0.5 * change)
 
 
 # --- fades ---------------------------------------------------------------------------------------------------------
@@ -136,15 +115,16 @@ def _confidence(strength: float) -> float:
 
 def _find_fades(rgb_THWC: np.ndarray, change_T: np.ndarray, fps: float, config: ShotConfig) -> list[Transition]:
     rows, columns = _inside_bars(rgb_THWC)
-    mean_T = _in_blocks(lambda rgb: to_luma(rgb)[:, rows][:, :, columns].mean(axis=(1, 2)), rgb_THWC)
-    contrast_T = _in_blocks(lambda rgb: to_luma(rgb)[:, rows][:, :, columns].std(axis=(1, 2)), rgb_THWC)
+    mean_T = in_blocks(lambda rgb: to_luma(rgb)[:, rows][:, :, columns].mean(axis=(1, 2)), rgb_THWC)
+    contrast_T = in_blocks(lambda rgb: to_luma(rgb)[:, rows][:, :, columns].std(axis=(1, 2)), rgb_THWC)
     dark_T, bright_T = mean_T < config.blank_luma, mean_T > 255 - config.blank_luma
     # Between black and white (a dip to fog or colour) a frame must be more nearly uniform to count.
     blank_T = contrast_T < np.where(dark_T | bright_T, config.blank_contrast, 0.5 * config.blank_contrast)
     longest, flash = round(config.fade_s * fps), max(2, round(config.flash_s * fps))
     fades: list[Transition] = []
-    for first, stop in _runs(blank_T):
-        if not dark_T[first] and stop - first <= flash and _same_scene(rgb_THWC, first - 1, stop, change_T):
+    for first, stop in runs(blank_T):
+        change = float(change_T[first])
+        if not dark_T[first] and stop - first <= flash and _is_flash(rgb_THWC, change, first, flash + stop - first):
             continue
         start = _walk_ramp(contrast_T, first, -1, longest, fades[-1].end if fades else 0)
         end = _walk_ramp(contrast_T, stop - 1, 1, longest, len(rgb_THWC) - 1) + 1
@@ -174,12 +154,6 @@ def _walk_ramp(contrast_T: np.ndarray, edge: int, step: int, longest: int, limit
     return t
 
 
-def _same_scene(rgb_THWC: np.ndarray, before: int, after: int, change_T: np.ndarray) -> bool:
-    if before < 0 or after >= len(rgb_THWC):
-        return False
-    return bool(scene_change(rgb_THWC[after : after + 1], rgb_THWC[before : before + 1])[0] < 0.5 * change_T[before + 1])
-
-
 def _merge_overlapping(transitions: list[Transition]) -> list[Transition]:
     """In order; what touches becomes one, of the longer one's kind."""
     merged: list[Transition] = []
@@ -190,109 +164,3 @@ def _merge_overlapping(transitions: list[Transition]) -> list[Transition]:
             transition = replace(longer, start=last.start, end=max(last.end, transition.end))
         merged.append(transition)
     return merged
-
-
-def _runs(mask_T: np.ndarray) -> list[tuple[int, int]]:
-    """Half-open spans of consecutive True."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask_T.astype(np.int8), [0]])))
-    return [(int(start), int(end)) for start, end in zip(edges[::2], edges[1::2], strict=True)]
-
-
-# --- dissolves -----------------------------------------------------------------------------------------------------
-
-
-def _find_dissolves(rgb_THWC: np.ndarray, hard: list[Transition], fps: float, config: ShotConfig) -> list[Transition]:
-    """Search each stretch between hard transitions on its own, at several lengths, best evidence first."""
-    halves = sorted({round(half_s * fps) for half_s in config.dissolve_half_s} - {0, 1})
-    reach = 3 * max(halves, default=0)
-    found: list[Transition] = []
-    for start, end in spans_between(hard, len(rgb_THWC)):
-        for block in range(start, end, BLOCK):
-            low, high = max(start, block - reach), min(end, block + BLOCK + reach)
-            luma_THW = to_luma(rgb_THWC[low:high])
-            candidates = [c for half in halves for c in _candidates(luma_THW, half, config) if 0 <= c[1] + low - block < BLOCK]
-            for score, centre, half in sorted(candidates, reverse=True):
-                first, last = _ramp_span(luma_THW, centre, half)
-                if any(first + low < other.end + half and other.start - half < last + low for other in found):
-                    continue
-                kind = _ramp_kind(luma_THW, first, last, config)
-                # The same scene at two brightnesses is a fade where a stretch begins or ends, else a change of light.
-                at_edge = first + low <= start + 1 or last + low >= end - 1
-                fits = config.dissolve_min_s * fps <= last - first <= config.dissolve_max_s * fps
-                if fits and (kind == "dissolve" or (kind == "fade" and at_edge)):
-                    confidence = _confidence(score / config.dissolve_threshold)
-                    found.append(Transition(kind=kind, start=first + low, end=last + low, confidence=confidence))
-    return found
-
-
-def _ramp_kind(luma_THW: np.ndarray, first: int, last: int, config: ShotConfig) -> Kind | None:
-    """A dissolve if every frame of the ramp is a mixture of its ends, in even steps, and the ends are different pictures.
-
-    A fade if the ends are the same picture at two brightnesses; None if anything moves.
-    """
-    low, high = max(first - 1, 0), min(last, len(luma_THW) - 1)
-    ramp_TN = luma_THW[low : high + 1].reshape(high + 1 - low, -1)
-    before, direction = ramp_TN[0], ramp_TN[-1] - ramp_TN[0]
-    weight_T = (ramp_TN - before) @ direction / (direction @ direction + 1e-6)
-    error = np.abs(ramp_TN - before - weight_T[:, None] * direction)[1:-1].mean() / (np.abs(direction).mean() + 1e-6)
-    unevenness = np.abs(weight_T - np.linspace(0, 1, len(weight_T))).max()
-    if error > config.dissolve_ramp_error or unevenness > config.dissolve_ramp_error:
-        return None
-    return "dissolve" if _likeness(luma_THW[low], luma_THW[high]) < SAME_SCENE else "fade"
-
-
-def _likeness(a_HW: np.ndarray, b_HW: np.ndarray, reach: tuple[int, int] = (4, 8)) -> float:
-    """Largest correlation of two pictures over shifts of up to a quarter of the picture: blind to light and camera pans."""
-    H, W = a_HW.shape
-    best = -1.0
-    for dy in range(-reach[0], reach[0] + 1):
-        for dx in range(-reach[1], reach[1] + 1):
-            a = a_HW[max(dy, 0) : H + min(dy, 0), max(dx, 0) : W + min(dx, 0)]
-            b = b_HW[max(-dy, 0) : H + min(-dy, 0), max(-dx, 0) : W + min(-dx, 0)]
-            a, b = a - a.mean(), b - b.mean()
-            best = max(best, float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum() + 1e-6)))
-    return best
-
-
-def _candidates(luma_THW: np.ndarray, half: int, config: ShotConfig) -> list[tuple[float, int, int]]:
-    """(score, centre, half) where the middle frame looks like an even mixture of the frames `half` away on both sides."""
-    if half < 2 or len(luma_THW) < 2 * half + 1:
-        return []
-    before, middle, after = luma_THW[: -2 * half], luma_THW[half:-half], luma_THW[2 * half :]
-    distance = block_difference(after, before)
-    mixture_error = np.abs(middle - (before + after) / 2).mean(axis=(1, 2)) / np.maximum(
-        np.abs(after - before).mean(axis=(1, 2)), 1
-    )
-    power = (before.var(axis=(1, 2)) + after.var(axis=(1, 2))) / 2 + 1
-    contrast_kept = (middle.var(axis=(1, 2)) + 1) / power
-    good = (
-        (distance > config.dissolve_threshold)
-        & (mixture_error < config.dissolve_mixture_error)
-        & (contrast_kept < config.dissolve_contrast_kept)
-    )
-    score = distance * (1.5 - mixture_error) * (1.5 - contrast_kept)
-    return [(float(score[i]), int(i) + half, half) for i in np.flatnonzero(good)]
-
-
-def _ramp_span(luma_THW: np.ndarray, centre: int, half: int) -> tuple[int, int]:
-    """[first, last) over which the mixing weight keeps rising, walking outwards from the centre."""
-    before, after = luma_THW[centre - half], luma_THW[centre + half]
-    low, high = max(0, centre - 3 * half), min(len(luma_THW), centre + 3 * half + 1)
-    direction = (after - before).ravel()
-    weight_T = (luma_THW[low:high].reshape(high - low, -1) - before.ravel()) @ direction / (direction @ direction + 1e-6)
-    slope_T = np.convolve(np.diff(weight_T), np.ones(3) / 3, mode="same")  # slope_T[i]: from frame low + i to low + i + 1
-    middle = centre - low
-    steep = 0.25 * max(float(np.median(slope_T[max(0, middle - half // 2) : middle + half // 2 + 1])), 1e-6)
-    first = middle
-    while first > 0 and slope_T[first - 1] > steep:
-        first -= 1
-    last = middle
-    while last < len(slope_T) and slope_T[last] > steep:
-        last += 1
-    return low + first, low + last + 1
-
-
-def spans_between(transitions: list[Transition], num_frames: int) -> list[tuple[int, int]]:
-    """The shots: half-open frame spans left between transitions, empty ones dropped."""
-    edges = [0, *(edge for transition in transitions for edge in (transition.start, transition.end)), num_frames]
-    return [(start, end) for start, end in zip(edges[::2], edges[1::2], strict=True) if end > start]
