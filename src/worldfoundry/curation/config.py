@@ -42,6 +42,22 @@ class ShotConfig(Config):
     """Shorter ramps are not taken for dissolves."""
     dissolve_max_s: float = Field(default=3.0, gt=0)
     """Longer ramps are not taken for dissolves."""
+    wipe_threshold: float = Field(default=14.0, gt=0)
+    """Least change of picture between both ends of a wipe."""
+    wipe_unexplained: float = Field(default=0.28, gt=0)
+    """Largest difference of a wipe's middle frame from what either shot shows there, relative to their difference."""
+    wipe_decided: float = Field(default=0.63, gt=0, lt=1)
+    """How clearly the blocks of a wipe's middle frame must belong to one shot or the other (0 halfway, 1 fully)."""
+    wipe_unevenness: float = Field(default=0.35, gt=0)
+    """Largest deviation of a wipe's front from even steps, relative to its way."""
+    wipe_half_s: tuple[float, ...] = (0.17, 0.34, 0.6, 1.0)
+    """Half lengths at which wipes are looked for."""
+    doubt: float = Field(default=0.8, ge=0, le=1)
+    """From this doubt on TransNet V2 decides about cuts, fades and dissolves, where its weights are at hand; 1 is even odds."""
+    network_threshold: float = Field(default=0.4, gt=0, lt=1)
+    """The network's answer from which on a doubtful transition is taken for one."""
+    network_share: float = Field(default=0.12, ge=0, le=1)
+    """Largest share of the frames that the network may look at (at least one window of 64); 0 leaves it out."""
 
 
 class CurateConfig(Config):
@@ -73,6 +89,8 @@ class CurateConfig(Config):
     """Stages of your own: package.module:name or file.py:name, parameters behind a question mark (file.py:blur?radius=3)."""
     shots: ShotConfig = ShotConfig()
     """Shot detection."""
+    scores: ScoreConfig = ScoreConfig()
+    """What is measured of every clip, near-duplicates, embeddings and captions."""
     executor: Annotated[Literal["process", "pool", "ray"], EXECUTION] = "process"
     """Where stages run: in this process, in several processes, or on Ray. The dataset comes out the same."""
     workers: Annotated[int, Field(ge=0), EXECUTION] = 0
@@ -89,8 +107,6 @@ class CurateConfig(Config):
     """Seconds allowed on top per second of video."""
     overwrite: Annotated[bool, EXECUTION] = False
     """Discard what an earlier curation left in the folder, and start anew."""
-    scores: ScoreConfig = ScoreConfig()
-    """What is measured of every clip, near-duplicates, embeddings and captions."""
 
     @model_validator(mode="after")
     def _lengths_in_order(self) -> Self:
