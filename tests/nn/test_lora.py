@@ -157,3 +157,13 @@ def test_it_is_what_peft_computes(network, inputs):
     with from_peft(tensors, fields, {}).attached(network):
         torch.testing.assert_close(network(*inputs), theirs(*inputs))
     assert isinstance(from_peft(tensors, fields, {}), LoRA)
+
+
+def test_what_is_wrong_in_a_peft_adapter_is_one_line():
+    fields, names = {"peft_type": "LORA", "r": 2}, {"x.to_qkv": ("x.to_q", "x.to_k", "x.to_v")}
+    tensors = {f"x.to_q.lora_{side}.weight": torch.zeros(shape) for side, shape in (("A", (2, 4)), ("B", (4, 2)))}
+    with pytest.raises(CheckpointError, match="lora_alpha must be a number, not 'x'"):
+        from_peft(tensors, {**fields, "lora_alpha": "x"}, names)
+    tensors |= {f"x.to_k.lora_{side}.weight": torch.zeros(shape) for side, shape in (("A", (2, 5)), ("B", (4, 2)))}
+    with pytest.raises(CheckpointError, match="differ in size"):
+        from_peft(tensors, fields, names)

@@ -179,6 +179,10 @@ def from_peft(tensors: Mapping[str, Tensor], fields: Mapping[str, Any], names: M
     layers = {}
     for name, parts in by_layer.items():
         downs, ups = (([pair[side] for pair in parts.values()]) for side in (0, 1))
+        if len({down.shape[1] for down in downs}) > 1 or len({len(up) for up in ups}) > 1:
+            raise CheckpointError(
+                f"The adapter's matrices for the parts of {name!r} differ in size.", "Copy or download it again."
+            )
         rank, outputs = max(len(down) for down in downs), len(ups[0]) * len(names.get(name, (name,)))
         layer = LowRank(downs[0].shape[1], outputs, rank, parts=len(names.get(name, (name,))))
         with torch.no_grad():
@@ -210,5 +214,7 @@ def _scale(part: str, rank: int, fields: Mapping[str, Any]) -> float:
     """alpha / rank, or alpha / √rank (rank-stabilised), with the layer's own alpha where the config names one."""
     patterns = fields.get("alpha_pattern") or {}
     own = next((a for pattern, a in patterns.items() if re.fullmatch(rf"(.*\.)?({pattern})", part)), None)
-    alpha = float(fields.get("lora_alpha", rank) if own is None else own)
+    alpha = fields.get("lora_alpha", rank) if own is None else own
+    if not isinstance(alpha, int | float):
+        raise CheckpointError(f"The adapter's lora_alpha must be a number, not {alpha!r}.", "Copy or download it again.")
     return alpha / (rank**0.5 if fields.get("use_rslora") else rank)
