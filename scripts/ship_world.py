@@ -93,6 +93,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--sigma-min", type=float)
     parser.add_argument("--frame-rates", type=float, nargs="+", default=[], help="the commonest first, where clips had several")
+    parser.add_argument("--rename", nargs=2, metavar=("FROM", "TO"), help="a folder's name in what the run recorded")
     parser.add_argument("--table", type=Path)
     parser.add_argument("--data", default="simulator renders (benchmarks/nano_diffusion_clips.sh)")
     parser.add_argument("--limits", type=Path, help="a text file: what its videos show to be wrong")
@@ -109,6 +110,8 @@ def main() -> None:
     if args.sigma_min:
         world.scheduler = world.scheduler.replace(sigma_min=args.sigma_min)
     facts, defaults = {k: v for k, v in world.provenance.items() if k != "folder"}, world.config
+    if args.rename:
+        facts = json.loads(json.dumps(facts).replace(*args.rename))
     card = CARD.format(
         name=args.name, tokenizer=args.tokenizer, parameters=sum(p.numel() for p in world.network.parameters()) / 1e6,
         prefix=defaults.num_prefix_frames, frames=defaults.num_frames, height=defaults.height, width=defaults.width,

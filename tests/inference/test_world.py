@@ -307,3 +307,12 @@ def test_noise_is_drawn_on_the_cpu_whatever_the_world_runs_on(world, monkeypatch
     world.sample_latents(world.resolve(guidance_scale=1.0), [frames(5)], None)
     assert len(devices) == 1 + 2 * 2
     assert {device.type for device in devices} == {"cpu"}
+
+
+def test_an_input_video_of_a_rate_that_the_world_knows_keeps_it(make_world, make_frames, tmp_path):
+    world = make_world(frame_rates=(12.0, 30.0))
+    for fps, expected in ((30.0, 30.0), (8.0, 12.0)):
+        path = write_video(tmp_path / f"{fps:g}.mp4", make_frames(5), fps)
+        assert world.generate(input=path).fps == expected
+        assert world.generate(input=path, fps=9.0).fps == 9.0
+        assert make_world().generate(input=path).fps == 12.0

@@ -12,6 +12,7 @@ from worldfoundry.core.progress import say
 from worldfoundry.data.clips import ClipDataset
 from worldfoundry.evaluation.catalogue import choose_metrics
 from worldfoundry.evaluation.compare import Evaluation, applicable_metrics, evaluate_predictions
+from worldfoundry.evaluation.metrics import METRICS
 from worldfoundry.evaluation.present import clip_rows, curve_charts, difference_table, horizon_table, summary_table
 from worldfoundry.evaluation.report import Section, write_report
 from worldfoundry.inference.load import load
@@ -73,9 +74,10 @@ def _domain(config: EvaluateWorldConfig, world: DiffusionWorld, name: str, windo
     start = time.monotonic()
     futures = predict(world, windows, seed=config.seed, training=stacks, check=False)
     seconds = time.monotonic() - start
-    choice = choose_metrics(
-        config.metrics, applicable=applicable_metrics(futures.truth), clips=len(windows), fetch=config.fetch
-    )
+    applicable = applicable_metrics(futures.truth)
+    fit = {metric.name for metric in applicable}  # object positions only where the object is
+    names = None if config.metrics is None else [n for n in config.metrics if n in fit or n not in METRICS]
+    choice = choose_metrics(names, applicable=applicable, clips=len(windows), fetch=config.fetch)
     found = evaluate_predictions(
         futures.truth,
         futures.candidates,
