@@ -5,7 +5,7 @@ import pytest
 
 from worldfoundry.core.errors import UsageError
 from worldfoundry.curation.scores.plugin import load_plugin
-from worldfoundry.curation.scores.quality import aesthetic_score, noise_level, quality_scores, focus
+from worldfoundry.curation.scores.quality import aesthetic_score, focus, noise_level, quality_scores
 
 
 def waves(frequency: float, height: int = 96, width: int = 160) -> np.ndarray:
