@@ -189,9 +189,9 @@ class QuickstartConfig(Config):
 
     out: Path = Path("quickstart")
     """Folder for everything: clips, checkpoints, generated videos, results.json, report.html."""
-    base: str = "none"
+    base: str = "nano-diffusion"
     """World to train on, a shipped name or a folder; `none` begins from nothing, with a tokenizer of its own."""
-    minutes: float = Field(default=6.5, gt=0)
+    minutes: float = Field(default=4.0, gt=0)
     """Minutes of training in all, on the machine at hand; the rest of the road takes about three more."""
     data: Path | None = None
     """Your own folder of videos, in place of the sample footage."""

@@ -44,6 +44,8 @@ def evaluate_world(config: EvaluateWorldConfig) -> list[Domain]:
     world = load(config.world, dtype=dtype, device=pick_device(config.device))
     if not isinstance(world, DiffusionWorld):
         raise UsageError(f"{config.world!r} is not a world.", "Give the name of a shipped world or a world folder.")
+    if config.adapter is not None:
+        world.load_adapter(config.adapter)
     if config.num_inference_steps is not None:
         world.config = world.config.replace(num_inference_steps=config.num_inference_steps)
     windows = {name: held_out(world, folder, config.max_clips) for name, folder in config.data.items()}  # all, before any work

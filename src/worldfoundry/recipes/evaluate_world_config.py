@@ -16,6 +16,8 @@ class EvaluateWorldConfig(Config):
 
     world: str
     """Name of a shipped world, or a world folder."""
+    adapter: str | None = None
+    """An adapter to load first: a shipped name or a folder."""
     data: dict[str, Path]
     """Clip datasets by domain, made of scenes that no training saw: --data pusher HELD/pusher physics HELD/physics."""
     out: Path
