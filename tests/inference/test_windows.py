@@ -1,5 +1,7 @@
 """Windows cover a clip of any length, each begins where the one before has been, and their joins are not seen."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -13,17 +15,45 @@ from worldfoundry.tokenizers.build import build_tokenizer
 from worldfoundry.tokenizers.config import named_config
 
 
-@pytest.mark.parametrize("ends_exactly", [False, True])
+@pytest.mark.parametrize("end", [0, 1, 2, 3])
 @pytest.mark.parametrize("overlap", [1, 2, 4])
-def test_every_latent_frame_is_made_once_and_every_window_is_of_the_trained_length(overlap, ends_exactly):
-    for frames in range(1, 40):
-        windows = plan_windows(frames, 5, overlap, ends_exactly=ends_exactly)
-        made = [t for w in windows for t in range(w.start + w.overlap, min(w.start + w.length, frames))]
-        assert made == list(range(frames))
+def test_every_window_adds_frames_that_the_next_goes_on_from_and_is_of_the_trained_length(overlap, end):
+    for frames, given in itertools.product(range(1, 40), range(5)):
+        windows = plan_windows(frames, 5, overlap, given=given, end=end)
         assert all(w.length == min(frames, 5) for w in windows)
-        assert all(w.overlap >= overlap for w in windows[1:])
-        if ends_exactly:
-            assert windows[-1].start + windows[-1].length == frames
+        for window, following in itertools.pairwise(windows):
+            assert window.first_new < following.first_new <= window.start + window.length
+            assert window.start <= following.start
+            assert 1 <= following.overlap <= overlap or given > window.start == 0
+        last = windows[-1]
+        assert last.start + last.length == frames if end else last.first_new < frames <= last.start + last.length
+        if end and given + end < frames and len(windows) > 1:
+            assert given <= last.first_new < frames - end, "something is left to make by what knows the end"
+
+
+def test_the_last_window_is_given_no_more_than_others_of_what_did_not_know_the_end():
+    assert plan_windows(6, 5, 2, end=1) == [Window(start=0, length=5, overlap=0), Window(start=1, length=5, overlap=2)]
+
+
+@pytest.mark.parametrize("extension", ["latents", "frames"])
+def test_an_end_is_known_to_all_that_the_last_window_makes(extension):
+    """Frames 0 … 12 are made before the end is known; the last window goes on from there and makes the rest."""
+    world = make_world(extension=extension)
+    request = world.resolve(num_frames=25)
+    end = np.full((4, 16, 16, 3), 200, np.uint8)
+    video = world.sample(request, [None], None, ends=[end])
+    *before, told = (condition for condition in world.denoiser.told[::2])
+    assert all(condition.suffix_BCTHW is None for condition in before)
+    assert (told.prefix_BCTHW.shape[2], told.suffix_BCTHW.shape[2]) == (2, 1)
+    if extension == "latents":
+        z = world.sample_latents(request, [None], None, ends=[end])
+        torch.testing.assert_close(z.diff(dim=2), torch.full_like(z[:, :, 1:], Continues.STEP / 0.5), atol=1e-5, rtol=0)
+    else:
+        x = torch.from_numpy(video[:, 8:13].copy()).movedim(-1, 1).float() / 127.5 - 1
+        want = world.tokenizer.normalize(world.tokenizer.encode(x)) * 0.5
+        torch.testing.assert_close(told.prefix_BCTHW, want, atol=0.02, rtol=0)
+    assert video.shape == (1, 25, 16, 16, 3)
+    assert (video[:, -4:] == 200).all()
 
 
 def test_an_overlap_that_would_leave_nothing_new_is_cut():

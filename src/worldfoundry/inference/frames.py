@@ -39,6 +39,17 @@ def conditioning_length(num_frames: int, temporal_compression: int) -> int:
     return 1 + (num_frames - 1) // temporal_compression * temporal_compression
 
 
+def prefix_latents(num_frames: int, temporal_compression: int) -> int:
+    """Latent frames that n prefix frames condition."""
+    return 1 + (num_frames - 1) // temporal_compression if num_frames else 0
+
+
+def end_latents(count: int, num_frames: int, temporal_compression: int) -> int:
+    """Latent frames at the end of a clip of `num_frames`, rounded up, that `count` last frames condition."""
+    beyond = -(num_frames - 1) % temporal_compression
+    return -(-(count + beyond) // temporal_compression) if count else 0
+
+
 def _as_frames(array: np.ndarray) -> np.ndarray:
     frames = array[None] if array.ndim == 3 else array
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not len(frames):

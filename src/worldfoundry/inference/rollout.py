@@ -20,7 +20,7 @@ from worldfoundry.inference.canvas import Canvas, canvas
 from worldfoundry.inference.conditions import encode_frames, end_frames, start_frames, to_unit_range, window_actions
 from worldfoundry.inference.config import Request
 from worldfoundry.inference.decoding import StreamDecoder, decode_whole
-from worldfoundry.inference.frames import conditioning_length
+from worldfoundry.inference.frames import end_latents, prefix_latents
 from worldfoundry.inference.memory import TILE, decode_bytes, denoise_bytes
 from worldfoundry.inference.request import prompts_of
 from worldfoundry.inference.sampling import StepCallback, sample_window, sampling_levels, seeded
@@ -59,7 +59,8 @@ class Rollout:
     def __init__(self, world: "DiffusionWorld", request: Request, given: Given, callback: StepCallback | None = None) -> None:
         self.world, self.request, self.given, self.callback = world, request, given, callback
         self.tokenizer, self.shape_CTHW, self.canvas = world.tokenizer, latent_shape(world, request), canvas_of(world, request)
-        self.plan = plan(world, request, ends_exactly=given.end_BFHWC is not None)
+        start, end = (0 if frames is None else frames.shape[1] for frames in (given.start_BFHWC, given.end_BFHWC))
+        self.plan = plan(world, request, start=start, end=end)
         self.sigmas = sampling_levels(world.scheduler, request.num_inference_steps)
         self.generators = seeded(request.seed, len(given.starts))
         self._in_tiles: bool | None = None
@@ -96,7 +97,9 @@ class Rollout:
             context = contexts[prompt_at(window, len(contexts), total)]
             condition = self._condition(window, context, prefix, suffix if last else None)
             z_BCTHW = self._sample(number, condition, negative)
-            new_BCTHW = z_BCTHW[:, :, window.overlap : total - window.start]
+            stop = total if last else self.plan[number + 1].first_new
+            z_BCTHW = z_BCTHW[:, :, : stop - window.start]
+            new_BCTHW = z_BCTHW[:, :, window.overlap :]
             frames = None
             if decoder is not None and (decode or (re_encodes and not last)):
                 with world.running(self.tokenizer):
@@ -224,9 +227,11 @@ def window_length(world: "DiffusionWorld", request: Request) -> int:
     return min(frames, spec.latent_frames(spec.round_up_frames(trained)))
 
 
-def plan(world: "DiffusionWorld", request: Request, *, ends_exactly: bool = False) -> list[Window]:
-    """The windows of a request; each is given as many frames of the one before as the world was trained to continue."""
-    spec = world.tokenizer.spec
-    overlap = spec.latent_frames(conditioning_length(max(world.config.num_prefix_frames, 1), spec.t))
+def plan(world: "DiffusionWorld", request: Request, *, start: int = 0, end: int = 0) -> list[Window]:
+    """The windows of a request with `start` and `end` given frames; each is given as many frames of the one before as the world
+    was trained to continue."""
+    tc = world.tokenizer.spec.t
+    overlap, given = (prefix_latents(n, tc) for n in (max(world.config.num_prefix_frames, 1), start))
+    taken = end_latents(end, request.num_frames, tc)
     length = window_length(world, request)
-    return plan_windows(latent_shape(world, request)[1], length, overlap, ends_exactly=ends_exactly)
+    return plan_windows(latent_shape(world, request)[1], length, overlap, given=given, end=taken)
