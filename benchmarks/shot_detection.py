@@ -17,7 +17,6 @@ import json
 import os
 import pickle
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -29,11 +28,11 @@ import torch
 from shot_composites import Event, compose, load_footage, split_clips, write_composite
 
 from worldfoundry.core.files import write_json
-from worldfoundry.core.model_store import is_fetched, model_folder
+from worldfoundry.core.model_store import model_folder
 from worldfoundry.core.progress import say
 from worldfoundry.core.provenance import provenance
 from worldfoundry.curation.config import ShotConfig
-from worldfoundry.curation.lowres import Pictures, watch_frames
+from worldfoundry.curation.lowres import Look, Pictures, watch_frames
 from worldfoundry.curation.shots import Transition, find_transitions
 from worldfoundry.curation.shots_network import Network, doubt_network, transition_probability
 from worldfoundry.perception.transnet_v2 import HEIGHT, WIDTH, load_transnet_v2
@@ -41,19 +40,20 @@ from worldfoundry.perception.transnet_v2 import HEIGHT, WIDTH, load_transnet_v2
 TOLERANCE = 2
 HELD_OUT_SEEDS, TUNING_SEEDS = 1000, 0
 KINDS = ("cut", "dissolve", "fade", "wipe")
+PEER_NAME = "PySceneDetect"
 Detector = Callable[[Path], list[Any]]
 
 
 def ours(path: Path, network: Network | None) -> list[Transition]:
     pictures = Pictures()
-    table = watch_frames(path, [((HEIGHT, WIDTH), pictures.add)])
+    table = watch_frames(path, [Look(size=(HEIGHT, WIDTH), add=pictures.add)])
     return find_transitions(np.stack(pictures.rgb), table.fps, ShotConfig(), network)
 
 
 def network_alone(path: Path, network: Network, threshold: float = 0.4) -> list[Event]:
     """Windows of 100 frames, the middle 50 of each used; a run of frames above the threshold is one transition."""
     pictures = Pictures()
-    watch_frames(path, [((HEIGHT, WIDTH), pictures.add)])
+    watch_frames(path, [Look(size=(HEIGHT, WIDTH), add=pictures.add)])
     rgb_THWC, answers = np.stack(pictures.rgb), []
     for first in range(0, len(rgb_THWC), 50):
         window = np.clip(np.arange(first - 25, first + 75), 0, len(rgb_THWC) - 1)
@@ -252,29 +252,41 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=360)
     parser.add_argument("--width", type=int, default=640)
     parser.add_argument("--scenedetect", default="", help="a Python that has PySceneDetect")
+    parser.add_argument("--only", nargs="*", default=(), help="names of detectors, as in the JSON")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     options = parser.parse_args()
     torch.set_num_threads(1)
     composites = make_composites(options)
-    network = doubt_network(ShotConfig())
-    results = {"ours": run(lambda path: ours(path, None), composites)}
-    if network and is_fetched("transnetv2"):
-        alone = transition_probability(load_transnet_v2(model_folder("transnetv2")))
-        results["ours, doubtful windows by TransNet V2"] = run(lambda path: ours(path, network), composites)
-        results["TransNet V2 alone"] = run(lambda path: network_alone(path, alone), composites[: options.alone])
-    version = ""
-    if options.scenedetect:
-        version, peer = run_peer(options.scenedetect, composites)
-        results |= peer
-    summary = {name: summarise(rows, composites) for name, rows in results.items()}
-    for name, row in summary.items():
+    version, results = "", {}
+    for name, detect in detectors(options).items():
+        if name == PEER_NAME:
+            version, peer = detect(composites)
+            results |= peer
+        else:
+            results[name] = detect(composites)
+        report(options.out, results, composites, version)
+    for name, rows in results.items():
+        row = summarise(rows, composites)
         recalls = " ".join(f"{kind} {row['found'][kind]}/{row['true'][kind]}" for kind in KINDS)
         say(f"{name}: F1 {row['scores']['f1']['value']}, {recalls}, {row['frames_per_cpu_s']} frames per CPU-second")
-    best = next(name for name in reversed(list(results)) if name.startswith("ours"))
+
+
+def detectors(options: argparse.Namespace) -> dict[str, Callable[[list[dict[str, Any]]], Any]]:
+    """Each takes all composites and returns what it found in them."""
+    chosen: dict[str, Callable[[list[dict[str, Any]]], Any]] = {"ours": lambda c: run(lambda path: ours(path, None), c)}
+    if network := doubt_network(ShotConfig()):
+        alone = transition_probability(load_transnet_v2(model_folder("transnetv2")))
+        chosen["ours, doubtful windows by TransNet V2"] = lambda c: run(lambda path: ours(path, network), c)
+        chosen["TransNet V2 alone"] = lambda c: run(lambda path: network_alone(path, alone), c[: options.alone])
+    if options.scenedetect:
+        chosen[PEER_NAME] = lambda c: run_peer(options.scenedetect, c)
+    return {name: detect for name, detect in chosen.items() if not options.only or name in options.only}
+
+
+def report(out: Path, results: dict[str, Any], composites: Sequence[dict[str, Any]], version: str) -> None:
+    """Written after every detector, so that an interrupted run is not lost."""
     about = {
-        "split": options.split,
         "seeds": [composites[0]["seed"], composites[-1]["seed"]],
-        "size": [options.height, options.width],
         "frames": sum(c["num_frames"] for c in composites),
         "variable_rate": sum(c["variable_rate"] for c in composites),
         "clips": len({name for c in composites for name in c["clips"]}),
@@ -282,10 +294,10 @@ def main() -> None:
         "tolerance_frames": TOLERANCE,
         "pyscenedetect": version,
         "load_average": [round(load, 1) for load in os.getloadavg()],
-        "python": sys.version.split()[0],
     }
-    mistaken = {name: mistakes(rows, composites) for name, rows in results.items() if name in ("ours", best)}
-    write_json(options.out, {"about": about, "detectors": summary, "mistakes": mistaken, "provenance": provenance()})
+    summary = {name: summarise(rows, composites) for name, rows in results.items()}
+    mistaken = {name: mistakes(rows, composites) for name, rows in results.items() if name.startswith("ours")}
+    write_json(out, {"about": about, "detectors": summary, "mistakes": mistaken, "provenance": provenance()})
 
 
 if __name__ == "__main__":
