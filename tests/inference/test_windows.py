@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from worldfoundry.core.errors import UsageError
 from worldfoundry.diffusion.config import DiTConfig
 from worldfoundry.diffusion.dit import DiT
+from worldfoundry.guardrails.runner import GuardPolicy, Guardrails
 from worldfoundry.inference.config import SchedulerConfig, WorldDefaults
 from worldfoundry.inference.windows import Window, plan_windows, prompt_at
 from worldfoundry.inference.world import DiffusionWorld
@@ -164,3 +166,35 @@ def test_steps_are_counted_over_all_windows():
     request = world.resolve(num_frames=29)
     world.sample_latents(request, [None], None, callback_on_step_end=lambda i, n, x0: seen.append((i, n)))
     assert seen == [(0, 4), (1, 4), (2, 4), (3, 4)]
+
+
+def test_prompts_that_no_window_would_follow_are_refused():
+    world = make_world(text_encoder="minilm")
+    world.encoder = ByLength()
+    with pytest.raises(UsageError, match="3 prompts cannot share a video that is made in one window: 'b' would not be used"):
+        world.generate(prompt=["a", "b", "c"], upsample_prompt=False)
+    with pytest.raises(UsageError, match="made in 2 windows: 'b' would not be used"):
+        world.generate(prompt=["a", "b", "c"], num_frames=21, upsample_prompt=False)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"input": 13}, "The prefix has 13 frames, but .* 21 frames is made in windows of 9, of which at most 8 fit"),
+        ({"end": 5}, "The end has 5 frames, but .* at most 4 fit beside what it makes. Lower num_prefix_frames"),
+    ],
+)
+def test_given_frames_that_fill_a_window_are_refused_before_any_work(given, words, monkeypatch):
+    world = make_world(trained_frames=9)
+    monkeypatch.setattr(world, "sample", None)
+    frames = {name: np.full((count, 16, 16, 3), 99, np.uint8) for name, count in given.items()}
+    with pytest.raises(UsageError, match=words):
+        world.generate(**frames, num_frames=21, num_prefix_frames=13)
+
+
+def test_given_frames_that_leave_a_window_something_are_taken():
+    world = make_world(trained_frames=9)
+    world.guardrails = Guardrails.from_policy(GuardPolicy(action="off", reason="random weights flash"))
+    frames = np.full((8, 16, 16, 3), 99, np.uint8)
+    clip = world.generate(input=frames, end=frames[:4], num_frames=21, num_prefix_frames=8)
+    assert len(clip.frames) == 21

@@ -12,7 +12,8 @@ from worldfoundry.core.errors import UsageError
 from worldfoundry.diffusion.config import DiTConfig
 from worldfoundry.inference.canvas import natural_size
 from worldfoundry.inference.config import Request, SchedulerConfig, WorldDefaults
-from worldfoundry.inference.frames import conditioning_length
+from worldfoundry.inference.frames import conditioning_length, end_latents, prefix_latents
+from worldfoundry.inference.windows import Window, prompt_at
 
 
 def complete_request(defaults: WorldDefaults, asked: dict[str, Any]) -> Request:
@@ -71,26 +72,55 @@ def check_takes_frames(request: Request, network: DiTConfig, name: str) -> None:
         raise UsageError(f"With num_prefix_frames 0 the {name} would not be used.", f"Raise it, or leave the {name} out.")
 
 
-def check_lengths(request: Request, start: np.ndarray | None, end: np.ndarray | None, temporal_compression: int) -> None:
-    """Whether something is left to generate before and after the given frames. Raises UsageError."""
-    tc = temporal_compression
-    if start is not None and conditioning_length(len(start), tc) >= request.num_frames:
+def check_prompts(prompts: Sequence[str], windows: Sequence[Window], latent_frames: int) -> None:
+    """Whether every prompt holds in some window. Raises UsageError."""
+    held = {prompt_at(window, len(prompts), latent_frames) for window in windows}
+    if unused := [prompt for number, prompt in enumerate(prompts) if number not in held]:
+        many = f"{len(windows)} windows" if len(windows) > 1 else "one window"
         raise UsageError(
-            f"The prefix has {len(start)} frames, but the output only {request.num_frames!r}.",
+            f"{len(prompts)} prompts cannot share a video that is made in {many}: {unused[0]!r} would not be used.",
+            "Give fewer prompts, or raise num_frames.",
+        )
+
+
+def check_lengths(
+    request: Request,
+    start: np.ndarray | None,
+    end: np.ndarray | None,
+    temporal_compression: int,
+    latent_frames: int,
+    window: int,
+) -> None:
+    """Whether the given frames leave something to generate in a clip of `latent_frames` and in each `window` of it.
+
+    Raises UsageError.
+    """
+    tc, starts, ends = temporal_compression, *(0 if frames is None else len(frames) for frames in (start, end))
+    if starts and conditioning_length(starts, tc) >= request.num_frames:
+        raise UsageError(
+            f"The prefix has {starts} frames, but the output only {request.num_frames!r}.",
             "Raise num_frames, or lower num_prefix_frames.",
         )
-    if end is None:
-        return
-    latent_frames = 1 + -(-(request.num_frames - 1) // tc)
-    beyond = 1 + (latent_frames - 1) * tc - request.num_frames
-    taken = -(-(len(end) + beyond) // tc)
-    given = 0 if start is None else 1 + (conditioning_length(len(start), tc) - 1) // tc
-    if given + taken >= latent_frames:
+    given, taken = prefix_latents(starts, tc), end_latents(ends, request.num_frames, tc)
+    if taken and given + taken >= latent_frames:
         raise UsageError(
             f"Nothing is left between the given frames: the output has {latent_frames!r} latent frames, of which the input "
             f"takes {given!r} and the end {taken!r}.",
             "Raise num_frames, or lower num_prefix_frames.",
         )
+    if latent_frames <= window:
+        return
+    beyond = -(request.num_frames - 1) % tc
+    # The first window is given the prefix, the last one the end and a latent frame of the window before.
+    most = {"prefix": (window - 1) * tc, "end": (window - 2) * tc - beyond}
+    for name, latents, count in (("prefix", given + 1, starts), ("end", taken + 2, ends)):
+        if count and latents > window:
+            fits = f"at most {most[name]} fit beside what it makes" if most[name] > 0 else "none fits beside what it makes"
+            raise UsageError(
+                f"The {name} has {count!r} frames, but a video of {request.num_frames} frames is made in windows of "
+                f"{1 + (window - 1) * tc}, of which {fits}.",
+                "Lower num_prefix_frames." if most[name] > 0 else "Lower num_frames to that of one window.",
+            )
 
 
 def check_actions(actions: np.ndarray | None, names: Sequence[str], num_frames: int) -> np.ndarray | None:

@@ -41,13 +41,14 @@ from worldfoundry.inference.offload import Level, Offloader, Sizes, choose_level
 from worldfoundry.inference.request import (
     check_actions,
     check_lengths,
+    check_prompts,
     check_request,
     check_takes_frames,
     complete_request,
     prompts_of,
     settle_size,
 )
-from worldfoundry.inference.rollout import Given, Rollout, canvas_of, latent_shape, window_length
+from worldfoundry.inference.rollout import Given, Rollout, canvas_of, latent_shape, plan, window_length
 from worldfoundry.inference.sampling import StepCallback
 from worldfoundry.inference.upsampling import tell, wants_upsampling
 from worldfoundry.tokenizers.tokenizer import Tokenizer
@@ -138,7 +139,7 @@ class DiffusionWorld:
         self._check_size(request)
         size = request.height, request.width
         start, ending = (None if f is None else fit_picture(f, self.config.shapes, *size) for f in (start, ending))
-        check_lengths(request, start, ending, self.tokenizer.spec.t)
+        self._check_plan(request, start, ending)
         for frames in (start, ending):
             verdicts += () if frames is None else self.guardrails.enforce_video(frames, request.fps)
         acts = check_actions(actions, self.config.action_names, request.num_frames)
@@ -281,6 +282,13 @@ class DiffusionWorld:
         if end is not None:
             video[:, -end.shape[1] :] = end
         return video
+
+    def _check_plan(self, request: Request, start: np.ndarray | None, end: np.ndarray | None) -> None:
+        """Whether given frames and prompts fit the windows that make the clip. Raises UsageError."""
+        latent_frames = latent_shape(self, request)[1]
+        check_lengths(request, start, end, self.tokenizer.spec.t, latent_frames, window_length(self, request))
+        starts, ends = (0 if frames is None else len(frames) for frames in (start, end))
+        check_prompts(prompts_of(request), plan(self, request, start=starts, end=ends), latent_frames)
 
     def _check_size(self, request: Request) -> None:
         """Whether the network covers such frames, and the memory holds them. Raises UsageError or ResourceError."""
