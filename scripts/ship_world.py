@@ -48,7 +48,7 @@ Its actions are {actions}, in the simulator's units (m/s); other domains are tra
 
 ## Training
 
-{steps} steps of 16 clips, {hours} hours on {machine} ({precision}), from nothing, on {data}.
+{steps} steps of 16 clips, {hours} hours on {machine} ({precision}), from {begin}, on {data}.
 
 ## Measured
 
@@ -96,6 +96,7 @@ def main() -> None:
     parser.add_argument("--rename", nargs=2, metavar=("FROM", "TO"), help="a folder's name in what the run recorded")
     parser.add_argument("--table", type=Path)
     parser.add_argument("--data", default="simulator renders (benchmarks/nano_diffusion_clips.sh)")
+    parser.add_argument("--begin", default="nothing", help="what the run started from, in words")
     parser.add_argument("--limits", type=Path, help="a text file: what its videos show to be wrong")
     args = parser.parse_args()
     world, tokenizer = wf.load(args.source, dtype="float32"), wf.load(args.tokenizer, dtype="float32")
@@ -110,6 +111,7 @@ def main() -> None:
     if args.sigma_min:
         world.scheduler = world.scheduler.replace(sigma_min=args.sigma_min)
     facts, defaults = {k: v for k, v in world.provenance.items() if k != "folder"}, world.config
+    facts["begin"] = args.begin
     if args.rename:
         facts = json.loads(json.dumps(facts).replace(*args.rename))
     card = CARD.format(
@@ -117,7 +119,7 @@ def main() -> None:
         prefix=defaults.num_prefix_frames, frames=defaults.num_frames, height=defaults.height, width=defaults.width,
         actions=" and ".join(f"`{name}`" for name in defaults.action_names), steps=facts["steps"], hours=facts["hours"],
         machine=machine(facts["hardware"]), precision=facts["precision"], data=args.data,
-        measured=tables(args.table) if args.table else "Not yet.",
+        begin=args.begin, measured=tables(args.table) if args.table else "Not yet.",
         limits=args.limits.read_text(encoding="utf-8").strip() if args.limits else "Not yet looked at.",
     )  # fmt: skip
     folder = save_world(
