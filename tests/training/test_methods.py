@@ -1,5 +1,7 @@
 """The methods: gradients reach every weight, the losses are what they say, moving pixels are those that move."""
 
+import math
+
 import pytest
 import torch
 
@@ -41,6 +43,17 @@ def diffusion_batch():
         "caption": torch.tensor([0, 1, 0, 1]),
         "actions": torch.randn(4, 3, 6, generator=g),
     }
+
+
+def test_given_frames_are_shown_in_training_as_they_will_be_in_sampling():
+    """With frame_levels the network is told the level of every frame: augment_sigma on those that are given."""
+    made, told = diffusion_method(prefix_weights=(0.0, 1.0)), []
+    method = DiffusionMethod(made.module, made.config, made.contexts_NLD, fps=12, frame_levels=True, augment_sigma=0.02)
+    method.module.register_forward_pre_hook(lambda _, given: told.append(given[1]))
+    method.training_step(diffusion_batch(), generator())
+    torch.testing.assert_close(told[0][:, 0], torch.full((4,), math.log(0.02) / 4))
+    assert told[0].shape == (4, 3)
+    assert (told[0][:, 1] == told[0][:, 2]).all()
 
 
 def test_frames_survive_float_and_back():

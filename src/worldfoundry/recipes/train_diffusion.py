@@ -80,7 +80,10 @@ def train_diffusion(config: TrainDiffusionConfig) -> DiffusionRun:
     network = _network(config, dit, base).to(device)
     _check_memory(config, network, stages, tokenizer.spec)
     rates = _frame_rates(parts)
-    method = DiffusionMethod(network, config.loss, encoder.encode(data.captions), fps=rates[0])
+    method = DiffusionMethod(
+        network, config.loss, encoder.encode(data.captions), fps=rates[0],
+        frame_levels=config.scheduler.frame_levels, augment_sigma=config.scheduler.augment_sigma,
+    )  # fmt: skip
     result = train(method, data.stream, config.loop, config.out, identity=identity, title="world model")
     only_main_goes_on()
     trained = DiT(dit).to(device)  # a network of its own: the one above may be compiled for one batch size

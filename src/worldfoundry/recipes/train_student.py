@@ -52,7 +52,10 @@ def train_student(config: TrainStudentConfig) -> StudentRun:
     path = teacher_levels(config, world)
     lora = new_lora(world.network, config.lora.targets, rank=config.lora.rank, alpha=config.lora.alpha, seed=config.loop.seed)
     guidance = world.config.guidance_scale if config.guidance_scale is None else config.guidance_scale
-    drawer = DiffusionMethod(world.network, student_loss(world, tokenizer), contexts_NLD, fps=world.config.fps)
+    drawer = DiffusionMethod(
+        world.network, student_loss(world, tokenizer), contexts_NLD, fps=world.config.fps,
+        frame_levels=world.scheduler.frame_levels, augment_sigma=world.scheduler.augment_sigma,
+    )  # fmt: skip
     method = DistillationMethod(lora, drawer, config.distillation, path, guidance_scale=guidance)
     stream = TensorStream(rows, config.batch_size, config.loop.seed)
     result = train(method, stream, config.loop, config.out, identity=identity, title="student")

@@ -19,11 +19,24 @@ from worldfoundry.training.method import Share, StepOutput
 class DiffusionMethod:
     """Minimise the denoising loss of the frames after a randomly long prefix."""
 
-    def __init__(self, network: DiT, config: DiffusionLossConfig, contexts_NLD: Tensor, *, fps: float) -> None:
-        """`contexts` are the embeddings of the distinct captions; a batch names its rows by index. `fps` where a batch has none."""
+    def __init__(
+        self,
+        network: DiT,
+        config: DiffusionLossConfig,
+        contexts_NLD: Tensor,
+        *,
+        fps: float,
+        frame_levels: bool = False,
+        augment_sigma: float = 0.001,
+    ) -> None:
+        """`contexts` are the embeddings of the distinct captions; a batch names its rows by index. `fps` where a batch has none.
+
+        `frame_levels`, `augment_sigma`: how given frames are shown to the network (`NetworkDenoiser`), as in sampling.
+        """
         self.module, self.config, self.contexts_NLD = network, config, contexts_NLD
         self.fps_B, self.prefix_weights = torch.tensor([fps]), torch.tensor(config.prefix_weights)
-        self.denoiser = NetworkDenoiser(network, parametrization(config.parametrization, config.sigma_data))
+        target = parametrization(config.parametrization, config.sigma_data)
+        self.denoiser, self.augment_sigma = NetworkDenoiser(network, target, frame_levels=frame_levels), augment_sigma
         self.sigmas = LogNormalSigmas(mean=config.sigma_mean, std=config.sigma_std)
         self.share = Share()
 
@@ -71,6 +84,7 @@ class DiffusionMethod:
             num_prefix_B=given_B,
             suffix_BCTHW=None if ends_B is None else x0_BCTHW[:, :, -1:],
             num_suffix_B=ends_B,
+            augment_sigma=self.augment_sigma,
             actions_BTA=self._actions(batch, B, T),
         )
         return x0_BCTHW, condition, self._change_weight(x0_BCTHW, given_B)
