@@ -17,11 +17,12 @@ from worldfoundry.inference.windows import Window, prompt_at
 
 
 def complete_request(defaults: WorldDefaults, asked: dict[str, Any]) -> Request:
-    """What was not asked (None) is the world's default. Several prompts follow one another. Raises ConfigError."""
+    """What was not asked (None) is the world's default. Several prompts follow one another. Raises ConfigError or UsageError."""
     given = {name: value for name, value in asked.items() if value is not None}
     if not isinstance(given.get("prompt", ""), str):
-        prompts = list(given.pop("prompt"))
-        given |= {"prompt": prompts[0] if prompts else "", "later_prompts": prompts[1:]}
+        if not isinstance(prompts := given.pop("prompt"), Sequence):
+            raise UsageError(f"A prompt is text, or several texts in a list, not {prompts!r}.")
+        given |= {"prompt": prompts[0] if prompts else "", "later_prompts": tuple(prompts[1:])}
     filled = {name: value for name, value in defaults.to_dict().items() if name in Request.model_fields}
     return Request.from_dict({**filled, **given}, where="request")
 
@@ -131,7 +132,10 @@ def check_actions(actions: np.ndarray | None, names: Sequence[str], num_frames: 
         return None
     if actions is None:
         return np.zeros((num_frames, len(names)), np.float32)
-    actions = np.asarray(actions, np.float32)
+    try:
+        actions = np.asarray(actions, np.float32)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"Actions must be numbers [frames, {len(names)}] ({', '.join(names)}): {error}.") from error
     if actions.ndim != 2 or actions.shape[1] != len(names) or not np.isfinite(actions).all():
         raise UsageError(
             f"Actions must be finite numbers [frames, {len(names)}] ({', '.join(names)}), not {list(actions.shape)!r}."
