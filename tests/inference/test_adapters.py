@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import worldfoundry as wf
+from worldfoundry.cli.generate import GenerateConfig, _load
 from worldfoundry.cli.main import main
 from worldfoundry.core import shipped
 from worldfoundry.core.errors import CheckpointError, ConfigError
@@ -168,3 +169,17 @@ def test_generate_takes_an_adapter(world, tmp_path, make_frames):
     assert main([*words, "--out", str(tmp_path / "out.mp4"), "--adapter", str(folder), "--adapter-weight", "0.5"]) == 0
     record = json.loads((tmp_path / "out.json").read_text())["config"]
     assert (record["num_inference_steps"], record["adapters"]) == (1, {str(folder): 0.5})
+
+
+@pytest.mark.parametrize("offload", ["auto", "sequential"])
+def test_generate_merges_an_adapter_before_it_rounds_the_weights(world, tmp_path, offload):
+    folder = saved(tmp_path / "a", world)
+    save_world(tmp_path / "world", world, provenance={}, card="")
+    config = GenerateConfig(world=tmp_path / "world", adapter=folder, weights="int8", device="cpu", offload=offload)
+    rounded = _load(config)
+    world.load_adapter(folder)
+    world.quantize()
+    assert rounded.adapters == {str(folder): 1.0}
+    assert rounded.provenance["weights"] == "int8"
+    assert torch.equal(rounded.network.blocks[0].mlp.up.weight, world.network.blocks[0].mlp.up.weight)
+    assert rounded.network.blocks[0].mlp.up.weight.dtype == torch.int8

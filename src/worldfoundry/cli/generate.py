@@ -102,13 +102,21 @@ def run(config: GenerateConfig) -> int:
 
 def _load(config: GenerateConfig) -> Any:
     import worldfoundry as wf
+    from worldfoundry.core.devices import pick_device
     from worldfoundry.core.errors import UsageError
 
-    world = wf.load(config.world, dtype=config.dtype, device=config.device, offload=config.offload, weights=config.weights)
+    device = pick_device(config.device)
+    if config.adapter is None:
+        world = wf.load(config.world, dtype=config.dtype, device=device, offload=config.offload, weights=config.weights)
+    else:  # which is merged before weights are rounded, and before any of them waits elsewhere
+        world = wf.load(config.world, dtype=config.dtype)
     if not hasattr(world, "generate"):
         raise UsageError(f"{str(config.world)!r} is a part, not a world.", "Give the folder that holds model_index.json.")
     if config.adapter is not None:
         world.load_adapter(config.adapter, config.adapter_weight)
+        if config.weights == "int8":
+            world.quantize()
+        world.place(device, config.offload)
     return world
 
 

@@ -51,6 +51,7 @@ from worldfoundry.inference.request import (
 from worldfoundry.inference.rollout import Given, Rollout, canvas_of, latent_shape, plan, window_length
 from worldfoundry.inference.sampling import StepCallback
 from worldfoundry.inference.upsampling import tell, wants_upsampling
+from worldfoundry.nn.int8 import quantize_linears
 from worldfoundry.tokenizers.tokenizer import Tokenizer
 
 Frames = str | Path | np.ndarray
@@ -209,6 +210,16 @@ class DiffusionWorld:
         Adapters loaded one after another add up. Raises CheckpointError for one that was made for another world.
         """
         add_adapter(self, name_or_folder, weight)
+
+    def quantize(self) -> None:
+        """Round the weights of the network's blocks to 8 bits, once; adapters have to be loaded before, and `place` comes after.
+
+        Raises UsageError where weights are offloaded.
+        """
+        if self.offloader is not None:
+            raise UsageError("Weights that are offloaded cannot be rounded.", "Quantise the world before it is placed.")
+        quantize_linears(self.network.blocks)
+        self.provenance["weights"] = "int8"
 
     # -- where it runs ----------------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from worldfoundry.inference.offload import Level
 from worldfoundry.inference.published import PARTS, PIPELINES, read_published
 from worldfoundry.inference.shared_tokenizer import read_world_tokenizer, shared_entry, shared_with
 from worldfoundry.inference.world import DiffusionWorld
-from worldfoundry.nn.int8 import Int8Linear, quantize_linears
+from worldfoundry.nn.int8 import Int8Linear
 from worldfoundry.tokenizers.tokenizer import Tokenizer
 
 CLASS = "WorldFoundryDiffusionWorld"
@@ -125,10 +125,9 @@ def load_world(
         )
     provenance = read_fields(folder / "provenance.json") if (folder / "provenance.json").exists() else {}
     provenance = {**provenance, "folder": str(folder)}
-    if weights == "int8":
-        quantize_linears(network.blocks)
-        provenance["weights"] = "int8"
     world = DiffusionWorld(network, tokenizer, scheduler, defaults, encoder=encoder, provenance=provenance)
+    if weights == "int8":
+        world.quantize()
     world.place(device or torch.device("cpu"), offload)
     return world
 
