@@ -38,7 +38,8 @@ class Domain:
 def evaluate_world(config: EvaluateWorldConfig) -> list[Domain]:
     """Score every domain, then write OUT/results.json, OUT/report.html and OUT/config.yaml.
 
-    Raises UsageError for something that is not a diffusion world, DataError for clips that are too short or of one source.
+    Raises UsageError for something that is not a diffusion world and for the dataset that it was trained on, DataError for clips
+    that are too short, of one source, or with other actions than the world takes.
     """
     dtype = None if config.dtype is None else pick_dtype(config.dtype)
     world = load(config.world, dtype=dtype, device=pick_device(config.device))
@@ -48,13 +49,35 @@ def evaluate_world(config: EvaluateWorldConfig) -> list[Domain]:
         world.load_adapter(config.adapter)
     if config.num_inference_steps is not None:
         world.config = world.config.replace(num_inference_steps=config.num_inference_steps)
+    checked = {name: check_dataset(world, ClipDataset(folder)) for name, folder in config.data.items()}
     windows = {name: held_out(world, folder, config.max_clips) for name, folder in config.data.items()}  # all, before any work
-    domains = [_domain(config, world, name, clips) for name, clips in windows.items()]
+    domains = [_domain(config, world, name, clips, checked[name]) for name, clips in windows.items()]
     write_json(config.out / "results.json", {"world": config.world, "domains": {d.name: _facts(d) for d in domains}})
     config.save(config.out / "config.yaml")
     title = f"Futures by {Path(config.world).name}"
     write_report(config.out / "report.html", title, [s for d in domains for s in _sections(config, world, d)])
     return domains
+
+
+def check_dataset(world: DiffusionWorld, dataset: ClipDataset) -> str:
+    """What is known of whether the world was trained on a dataset; single scenes are not compared.
+
+    Raises UsageError for the very dataset of its training, DataError for one with other actions than the world takes.
+    """
+    taken, have, trained_on = tuple(world.config.action_names), dataset.action_names, world.provenance.get("data")
+    if trained_on == dataset.hash():
+        raise UsageError(
+            f"The world was trained on the dataset {str(dataset.folder)!r}.",
+            "Give clips of other scenes; --training takes this one, for the nearest training clip.",
+        )
+    if taken and have and taken != have:
+        raise DataError(
+            f"The world takes the actions {'/'.join(taken)!r}, but the clips of {str(dataset.folder)!r} have {'/'.join(have)!r}.",
+            "Give clips with the world's actions, or clips without.",
+        )
+    if trained_on is None:
+        return "not checked: the world does not record what it was trained on"
+    return "another dataset, by its hash, than the one that the world was trained on"
 
 
 def held_out(world: DiffusionWorld, folder: Path, count: int) -> list[Window]:
@@ -66,7 +89,7 @@ def held_out(world: DiffusionWorld, folder: Path, count: int) -> list[Window]:
     return spread_windows(dataset, long, window, count)
 
 
-def _domain(config: EvaluateWorldConfig, world: DiffusionWorld, name: str, windows: list[Window]) -> Domain:
+def _domain(config: EvaluateWorldConfig, world: DiffusionWorld, name: str, windows: list[Window], checked: str) -> Domain:
     say(f"── {name}: {len(windows)} clips")
     stacks = None
     if config.training is not None:
@@ -90,7 +113,7 @@ def _domain(config: EvaluateWorldConfig, world: DiffusionWorld, name: str, windo
         groups=futures.sources,
         resamples=config.resamples,
         seed=config.seed,
-        protocol={"clips": "held-out scenes", "steps": world.config.num_inference_steps, "seed": config.seed},
+        protocol={"clips": checked, "steps": world.config.num_inference_steps, "seed": config.seed},
     )
     return Domain(name=name, futures=futures, evaluation=found, left_out=choice.left_out, seconds=seconds)
 
@@ -115,7 +138,7 @@ def _sections(config: EvaluateWorldConfig, world: DiffusionWorld, domain: Domain
                 fps=found.setting["fps"],
                 names=[futures.windows[i].name[:20] for i in picks],
                 show=config.show,
-                title=f"{domain.name}: held-out clips",
+                title=f"{domain.name}: clips and their futures",
             )
         )
     page += [summary_table(found, strong=[MODEL]), difference_table(found, strong=[MODEL])]
