@@ -198,3 +198,12 @@ def test_given_frames_that_leave_a_window_something_are_taken():
     frames = np.full((8, 16, 16, 3), 99, np.uint8)
     clip = world.generate(input=frames, end=frames[:4], num_frames=21, num_prefix_frames=8)
     assert len(clip.frames) == 21
+
+
+def test_windows_that_cannot_go_on_from_frames_say_so_once(monkeypatch, capsys):
+    world = make_world(extension="frames")
+    monkeypatch.setattr("worldfoundry.inference.rollout.decode_bytes", lambda *_: 2**62)
+    world.sample(world.resolve(num_frames=40), [None], None)
+    assert capsys.readouterr().err.count("go on from the latents of the one before, not from its frames") == 1
+    world.sample(world.resolve(num_frames=17), [None], None)
+    assert "go on from" not in capsys.readouterr().err

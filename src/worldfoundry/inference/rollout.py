@@ -15,6 +15,7 @@ from torch import Tensor
 from worldfoundry.conditioning.condition import Condition
 from worldfoundry.core.contracts import VideoTokenizer
 from worldfoundry.core.devices import free_memory
+from worldfoundry.core.progress import say
 from worldfoundry.diffusion.step_cache import step_cache
 from worldfoundry.inference.canvas import Canvas, canvas
 from worldfoundry.inference.conditions import encode_frames, end_frames, start_frames, to_unit_range, window_actions
@@ -139,8 +140,15 @@ class Rollout:
         return both > free_memory(self.world.device)
 
     def _decoder(self) -> StreamDecoder | None:
-        """For a clip of several windows; a tokenizer that is not ours decodes whole clips only."""
-        if len(self.plan) == 1 or self._tiled() is not self.tokenizer or not isinstance(self.tokenizer, Tokenizer):
+        """For a clip of several windows; in tiles, or by a tokenizer that is not ours, only whole clips are decoded."""
+        if len(self.plan) == 1:
+            return None
+        if self._tiled() is not self.tokenizer or not isinstance(self.tokenizer, Tokenizer):
+            if self.world.config.extension == "frames":
+                why = "in tiles" if isinstance(self.tokenizer, Tokenizer) else f"by a {type(self.tokenizer).__name__}"
+                say(
+                    f"windows go on from the latents of the one before, not from its frames: a clip decoded {why} is decoded whole"
+                )
             return None
         most = max(window.overlap for window in self.plan)
         return StreamDecoder(self.tokenizer, keep=1 + (most - 1) * self.tokenizer.spec.t)
