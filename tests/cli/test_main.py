@@ -73,7 +73,10 @@ def test_every_command_has_help(words, config, capsys):
     assert config.__doc__, "a command's config needs a docstring: it is the first line of its help"
 
 
-@pytest.mark.parametrize("verb", [words[0] for words, _ in COMMANDS if len(words) == 2])
+ALONE = {words[0] for words, _ in COMMANDS if len(words) == 1}  # such as curate, a command that has parts besides
+
+
+@pytest.mark.parametrize("verb", sorted({words[0] for words, _ in COMMANDS if len(words) == 2} - ALONE))
 def test_verbs_with_parts_list_them(verb, capsys):
     assert cli.main([verb, "--help"]) == 0
     text = capsys.readouterr().out

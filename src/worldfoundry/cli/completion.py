@@ -88,6 +88,8 @@ def flags_of(config_class: type[Config], prefix: str = "") -> tuple[dict[str, tu
         # tyro.conf.arg(name="json") renames a flag; its marker is recognised by the attribute, since its class is private.
         renamed = next((m.name for m in field.metadata if isinstance(getattr(m, "name", None), str)), name)
         flag = f"{prefix}{renamed}".replace("_", "-")
+        if any(isinstance(part, type) and issubclass(part, Config) for part in get_args(field.annotation)):
+            continue  # lists of options, such as a training's stages, are written in a YAML file
         if tyro.conf.Positional in field.metadata:
             positional += choices
         elif isinstance(field.annotation, type) and issubclass(field.annotation, Config):

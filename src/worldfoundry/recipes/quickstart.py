@@ -34,6 +34,7 @@ from worldfoundry.recipes.windows import spread_windows
 from worldfoundry.training.config import DiffusionLossConfig, LoopConfig, OptimConfig
 
 MIRROR_PUSHER = (-1.0, 1.0)
+FINETUNE_STRIDE = 24  # frames between windows: to encode them should not take longer than to train on them
 NEAREST_OF = 500  # training clips that the nearest-neighbour control searches
 
 
@@ -63,7 +64,7 @@ def quickstart(config: QuickstartConfig) -> Path:
     base = base_world(config)
     with road.step("curate"):
         curate(CurateConfig(input=str(config.data or sample_footage()), out=out / "clips"))
-    window = (WindowConfig() if base is None else window_of(base)).replace(
+    window = (WindowConfig() if base is None else window_of(base).replace(stride=FINETUNE_STRIDE)).replace(
         mirror_action=MIRROR_PUSHER if config.data is None else None
     )
     tokenizer = None
