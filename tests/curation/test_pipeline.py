@@ -50,7 +50,7 @@ def test_the_zoo_is_accounted_for(zoo: Any, tmp_path: Path) -> None:
         "tall.mp4": zoo.rotated("tall.mp4", num_frames=24, seed=2),
         "uneven.mkv": zoo.encoded("uneven.mkv", frames, pts=np.cumsum([0, 2] + [1] * 22).tolist()),
         "ten_bit.mp4": zoo.encoded("ten_bit.mp4", frames, pixel_format="yuv420p10le"),
-        "full_chroma.mp4": zoo.encoded("full_chroma.mp4", frames, pixel_format="yuv444p"),
+        "full_chroma.mp4": zoo.encoded("full_chroma.mp4", zoo.frames(24, 96, 128), pixel_format="yuv444p"),
         "hevc.mp4": zoo.encoded("hevc.mp4", frames, codec="libx265", options={"x265-params": "log-level=none"}),
         "picture.jpg": zoo.image("picture.jpg"),
         "cut_off.mp4": zoo.cut_off("cut_off.mp4", 0.6, moov_first=True),

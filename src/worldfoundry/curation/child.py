@@ -51,7 +51,7 @@ class Child:
         if self.stopped:
             raise Stopped
         process, pipe = self._started()
-        place, allowed_s = None, self.start_s
+        place, allowed_s, answered = None, self.start_s, False
         try:
             pipe.send((job, row))
             while True:
@@ -64,6 +64,7 @@ class Child:
                 elif kind == "error":
                     raise values[0]
                 else:
+                    answered = True
                     return values[0]
         except (EOFError, ConnectionError) as error:
             code = process.wait()
@@ -71,9 +72,9 @@ class Child:
             if self.stopped:
                 raise Stopped from error
             raise Died(place, False, f"The process died with {_cause(code)}.") from error
-        except BaseException:
-            self.close()
-            raise
+        finally:
+            if not answered:  # whatever ended the call, an interrupt too: this process is not used again
+                self.close()
 
     def stop(self) -> None:
         """End the process for good; a call that waits for it raises Stopped."""
