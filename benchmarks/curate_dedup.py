@@ -1,6 +1,6 @@
 """How well near-duplicates are found: copies of simulated clips, re-encoded, cropped, sped up, mirrored, written over, trimmed.
 
-    python benchmarks/curate_dedup.py --out benchmarks/results/curate_dedup.json [--flights FOLDER]
+    python benchmarks/curate_dedup.py --out benchmarks/curate_dedup.json [--flights FOLDER]
 
 The clips are the package's own episodes (one scene, one camera that stands still: only what moves tells them apart, the hard
 case) and, with --flights, those of `worldfoundry simulate camera --episodes 12 --frames 96 --size 64 --out FOLDER`. A pair is

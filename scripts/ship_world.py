@@ -93,6 +93,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--sigma-min", type=float)
     parser.add_argument("--frame-rates", type=float, nargs="+", default=[], help="the commonest first, where clips had several")
+    parser.add_argument("--extension", choices=("frames", "latents"), help="what a window of a long video is given")
     parser.add_argument("--rename", nargs=2, metavar=("FROM", "TO"), help="a folder's name in what the run recorded")
     parser.add_argument("--table", type=Path)
     parser.add_argument("--data", default="simulator renders (benchmarks/nano_diffusion_clips.sh)")
@@ -106,6 +107,8 @@ def main() -> None:
     world.network.to(torch.bfloat16)
     if args.steps:
         world.config = world.config.replace(num_inference_steps=args.steps)
+    if args.extension:
+        world.config = world.config.replace(extension=args.extension)
     if args.frame_rates:
         world.config = world.config.replace(fps=args.frame_rates[0], frame_rates=tuple(args.frame_rates))
     if args.sigma_min:

@@ -76,7 +76,8 @@ def _front_span(luma_THW: np.ndarray, centre: int, half: int, config: ShotConfig
 
     The strength is 0 if the share jumps or does not get far.
     """
-    first, last = centre - half, centre + half
+    first, last, a, b = centre - half, centre + half, 0, 0
+    share_T = unexplained_T = np.zeros(1)
     for _ in range(3):  # the front may have come further than half its way at either end: look again from outside
         old, new = max(0, first - OUTSIDE), min(len(luma_THW) - 1, last + OUTSIDE)
         share_T, unexplained_T = _shares(luma_THW, old, new)

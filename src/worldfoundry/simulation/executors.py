@@ -6,6 +6,7 @@ worker may be stopped at any moment.
 """
 
 import importlib.util
+import logging
 import multiprocessing
 import os
 import queue
@@ -145,11 +146,12 @@ def render_with_ray(config: SimulateConfig, indices: list[int]) -> Iterator[str]
     """
     check(config)
     import ray
+    from ray.exceptions import RayActorError
 
     ours = not ray.is_initialized()
     if ours:
         local = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": config.workers, "include_dashboard": False}
-        ray.init(log_to_driver=False, logging_level="ERROR", **local)
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **local)
     elsewhere = config.replace(out=config.out.resolve())  # an actor's working folder is its own
     actors: list[Any] = [ray.remote(num_cpus=1)(Actor).remote(elsewhere) for _ in indices[: config.workers]]
     try:
@@ -161,7 +163,7 @@ def render_with_ray(config: SimulateConfig, indices: list[int]) -> Iterator[str]
             if (index := next(waiting, None)) is not None:
                 busy[actor.write.remote(index)] = actor
             yield name_or_raise(ray.get(done))
-    except ray.exceptions.RayActorError:
+    except RayActorError:
         raise DIED from None
     finally:
         for actor in actors:
