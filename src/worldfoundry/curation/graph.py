@@ -144,12 +144,13 @@ def _module_of_file(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise UsageError(f"The file of stages {str(path)!r} does not exist.")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+    sys.modules[name], loaded = module, False
     try:
         spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
+        loaded = True
+    finally:
+        if not loaded:  # the next attempt reads the file again
+            del sys.modules[name]
     return module
 
 

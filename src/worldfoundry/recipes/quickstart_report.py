@@ -63,8 +63,8 @@ def verdict_in_words(evaluation: Evaluation, response: Evaluation | None, run: D
     if response is not None:
         words.append(_steering(response))
     words.append(
-        f"A model of {run.facts['parameters'] / 1e6:.1f} M parameters after {run.facts['hours'] * 60:.1f} minutes of training knows "
-        "the scene that it was trained on and nothing else. It blurs what it is unsure of and does not keep hard edges. "
+        f"A model of {run.facts['parameters'] / 1e6:.1f} M parameters after {run.facts['hours'] * 60:.1f} minutes of training on these "
+        "clips knows the scenes that it was trained on and nothing else. It blurs what it is unsure of and does not keep hard edges. "
         "More minutes (`--minutes`) help most."
     )
     return words
