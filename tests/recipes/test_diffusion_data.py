@@ -17,7 +17,7 @@ from worldfoundry.inference.world import DiffusionWorld
 from worldfoundry.inference.world_folder import save_world
 from worldfoundry.recipes.config import StageConfig, TrainDiffusionConfig, WindowConfig
 from worldfoundry.recipes.diffusion_data import diffusion_data
-from worldfoundry.recipes.diffusion_plan import plan
+from worldfoundry.recipes.plan import plan
 from worldfoundry.recipes.train_diffusion import train_diffusion
 from worldfoundry.recipes.windows import split
 from worldfoundry.tokenizers.build import build_tokenizer
@@ -55,7 +55,9 @@ def settings(data, out, **changes):
 
 def prepared(config, tokenizer, actions=False):
     dataset = ClipDataset(config.data)
-    stages = plan(config, dataset, split(dataset, config.window), tokenizer.spec, 2, actions)
+    stages = plan(
+        config, dataset, split(dataset, config.window), tokenizer.spec, aspects=config.aspects, patch=2, need_actions=actions
+    )
     return stages, diffusion_data(config, dataset, stages, tokenizer, with_actions=actions)
 
 

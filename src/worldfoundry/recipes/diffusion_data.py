@@ -5,24 +5,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worldfoundry.core.config import stable_hash
+from worldfoundry.data.buckets import bucket_size, nearest_aspect
 from worldfoundry.data.clips import ClipDataset
 from worldfoundry.inference.config import ImageLatents
-from worldfoundry.inference.tokens import tokenizer_identity
 from worldfoundry.recipes.config import TrainDiffusionConfig
-from worldfoundry.recipes.diffusion_plan import Group, Stage
 from worldfoundry.recipes.latents import (
     LatentSet,
     Meaning,
     OnlineStream,
     action_rms,
-    encode_windows,
+    encode_stages,
     image_statistics,
     recorded_action_rms,
     sampled_image_statistics,
 )
+from worldfoundry.recipes.plan import Group, Stage, joined_stream
 from worldfoundry.tokenizers.tokenizer import Tokenizer
-from worldfoundry.training.streams import MixedStream, SharedStream, StagedStream, TensorStream
+from worldfoundry.training.streams import SharedStream, TensorStream
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +42,7 @@ def diffusion_data(
     groups = [group for stage in stages for group in stage.groups]
     captions = sorted({record.caption for group in groups for record in group.records})
     online = config.latents == "online"
-    sets = {} if online else _encode(config, dataset, stages, tokenizer)
+    sets = {} if online else encode_stages(dataset, stages, tokenizer, config.out / "latents")
     last = stages[-1].groups
     meaning = Meaning(
         caption_rows={caption: row for row, caption in enumerate(captions)},
@@ -57,24 +56,15 @@ def diffusion_data(
             return OnlineStream(dataset, group, tokenizer, meaning, config.loop.seed)
         return TensorStream(sets[group.name].rows(meaning), group.batch_size, config.loop.seed)
 
-    streams = [_stage_stream(config, stage, [stream(group) for group in stage.groups]) for stage in stages]
-    ends = torch.tensor([stage.share for stage in stages], dtype=torch.float64).cumsum(0).tolist()
-    joined = streams[0] if len(streams) == 1 else StagedStream(streams, ends)
+    joined = joined_stream(stages, stream, image_share=config.image_share, seed=config.loop.seed)
     return DiffusionData(stream=joined, captions=captions, rms_A=meaning.rms_A, images=meaning.images)
 
 
-def _encode(
-    config: TrainDiffusionConfig, dataset: ClipDataset, stages: list[Stage], tokenizer: Tokenizer
-) -> dict[str, LatentSet]:
-    """The latents of every group by its name; groups of stages that differ in batch size alone share them."""
-    groups = {group.name: group for stage in stages for group in stage.groups}
-    common = {"data": dataset.hash(), "tokenizer": tokenizer_identity(tokenizer)}
-    sets = {}
-    for name, group in groups.items():
-        folder = config.out / "latents" if len(groups) == 1 else config.out / "latents" / name
-        identity = stable_hash({**common, "window": group.window.to_dict(), "group": name})
-        sets[name] = encode_windows(dataset, group, tokenizer, folder, identity)
-    return sets
+def trained_shapes(config: TrainDiffusionConfig, stages: list[Stage], multiple: int) -> dict[str, tuple[int, int]]:
+    """Height and width that clips of each aspect were padded to in the last stage; none where clips are cropped to the window."""
+    records = [record for group in stages[-1].groups if group.padded for record in group.records]
+    found = {nearest_aspect(record.width, record.height, config.aspects) for record in records}
+    return {a: bucket_size(a, config.window.height, config.window.width, multiple) for a in config.aspects if a in found}
 
 
 def _rms(dataset: ClipDataset, groups: list[Group], sets: dict[str, LatentSet]) -> Tensor | None:
@@ -93,16 +83,3 @@ def _images(dataset: ClipDataset, groups: list[Group], sets: dict[str, LatentSet
     if not sets:
         return sampled_image_statistics(dataset, images, tokenizer)
     return image_statistics([sets[group.name].latents for group in images])
-
-
-def _stage_stream(config: TrainDiffusionConfig, stage: Stage, streams: list[SharedStream]) -> SharedStream:
-    """One stream, or a mixture in which images have their share and sizes count by their clips."""
-    if len(streams) == 1:
-        return streams[0]
-    weights = {}
-    for images, share in ((False, 1 - config.image_share), (True, config.image_share)):
-        groups = [group for group in stage.groups if group.images is images]
-        clips = sum(len(group.records) for group in groups)
-        weights |= {group.name: share * len(group.records) / clips for group in groups}
-    named = {group.name: stream for group, stream in zip(stage.groups, streams, strict=True)}
-    return MixedStream(named, weights, config.loop.seed)

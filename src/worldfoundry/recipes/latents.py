@@ -1,4 +1,4 @@
-"""The latents that a diffusion training sees: encoded once and kept on disk, or batch by batch when they are needed.
+"""The latents or indices that a world model's training sees: encoded once and kept on disk, or batch by batch when needed.
 
 Axis legend: N windows, B batch, C latent channels, T latent frames, H W latent rows/columns, F frames, A action numbers,
 K features.
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from worldfoundry.conditioning.action import action_features
+from worldfoundry.core.config import stable_hash
 from worldfoundry.core.devices import fast_bfloat16
 from worldfoundry.core.files import sole_writer
 from worldfoundry.core.progress import progress
@@ -24,10 +25,10 @@ from worldfoundry.data.windows import WindowSampler
 from worldfoundry.inference.config import ImageLatents
 from worldfoundry.inference.tokens import tokenizer_identity
 from worldfoundry.nn.rope import BASE_FPS
-from worldfoundry.recipes.diffusion_plan import Group
+from worldfoundry.recipes.plan import Group, Stage
 from worldfoundry.recipes.train_tokenizer import encode
 from worldfoundry.recipes.windows import Window, iter_windows, spread_windows
-from worldfoundry.tokenizers.tokenizer import Tokenizer
+from worldfoundry.tokenizers.tokenizer import DiscreteTokenizer, Tokenizer
 from worldfoundry.training.method import Share
 
 BATCH = 16
@@ -50,7 +51,8 @@ class Meaning:
 
 @dataclass(frozen=True, kw_only=True)
 class LatentSet:
-    """All windows of a group in memory: normalised latents [N, C, T, H, W] (half precision), each one's clip, actions."""
+    """All windows of a group in memory: normalised latents [N, C, T, H, W] (half precision), or a discrete tokenizer's indices
+    [N, T, H, W] (int32); each one's clip, actions."""
 
     group: Group
     latents: Tensor
@@ -103,19 +105,30 @@ def image_statistics(latents: list[Tensor]) -> ImageLatents:
 # --- cached ----------------------------------------------------------------------------------------------------------
 
 
+def encode_stages(dataset: ClipDataset, stages: list[Stage], tokenizer: Tokenizer, folder: Path) -> dict[str, LatentSet]:
+    """The windows of every group by its name; groups of stages that differ in batch size alone share them."""
+    groups = {group.name: group for stage in stages for group in stage.groups}
+    common = {"data": dataset.hash(), "tokenizer": tokenizer_identity(tokenizer)}
+    sets = {}
+    for name, group in groups.items():
+        identity = stable_hash({**common, "window": group.window.to_dict(), "group": name})
+        sets[name] = encode_windows(dataset, group, tokenizer, folder if len(groups) == 1 else folder / name, identity)
+    return sets
+
+
 def encode_windows(dataset: ClipDataset, group: Group, tokenizer: Tokenizer, folder: Path, identity: str) -> LatentSet:
     """Encode the windows of a group, one cache entry per clip; entries that `folder` already holds are not made again.
 
     `identity` names the data and the windows; the tokenizer and the dtype that it computes in are added here. Raises DataError
     if `folder` holds latents of anything else.
     """
-    entries = []
+    entries, kind = [], "indices" if tokenizer.spec.discrete else "latents"
     made_of = {
         "content": "training windows",
         "windows": identity,
         "tokenizer": tokenizer_identity(tokenizer),
         "dtype": str(encode_dtype(tokenizer)).removeprefix("torch."),
-        "stored": "normalised float16",
+        "stored": "int32 indices" if tokenizer.spec.discrete else "normalised float16",
     }
     with (
         sole_writer(folder),
@@ -125,29 +138,31 @@ def encode_windows(dataset: ClipDataset, group: Group, tokenizer: Tokenizer, fol
         for record in group.records:
             if record.key not in cache:
                 entry = _encode_clip(dataset, record, group, tokenizer)
-                cache.put(record.key, entry, {"windows": len(entry["latents"]), "caption": record.caption})
+                cache.put(record.key, entry, {"windows": len(entry[kind]), "caption": record.caption})
             entries.append(cache.get(record.key))
             bar.advance()
     return LatentSet(
         group=group,
-        latents=torch.cat([entry["latents"] for entry in entries]),
-        records=[record for record, entry in zip(group.records, entries, strict=True) for _ in entry["latents"]],
-        actions_NFA=_actions(entries, group.window.num_frames),
+        latents=torch.cat([entry[kind] for entry in entries]),
+        records=[record for record, entry in zip(group.records, entries, strict=True) for _ in entry[kind]],
+        actions_NFA=_actions(entries, kind, group.window.num_frames),
     )
 
 
-def _actions(entries: list[dict[str, Tensor]], num_frames: int) -> Tensor | None:
+def _actions(entries: list[dict[str, Tensor]], kind: str, num_frames: int) -> Tensor | None:
     """Every window's actions, zeros for windows of clips without; None if no clip has any."""
     width = next((entry["actions"].shape[-1] for entry in entries if "actions" in entry), None)
     if width is None:
         return None
-    return torch.cat([entry.get("actions", torch.zeros(len(entry["latents"]), num_frames, width)) for entry in entries])
+    return torch.cat([entry.get("actions", torch.zeros(len(entry[kind]), num_frames, width)) for entry in entries])
 
 
 def _encode_clip(dataset: ClipDataset, record: ClipRecord, group: Group, tokenizer: Tokenizer) -> dict[str, Tensor]:
     windows: list[Window] = next(iter(iter_windows(dataset, [record], group.window, padded=group.padded)))
     batches: Iterable[list[Window]] = (windows[i : i + BATCH] for i in range(0, len(windows), BATCH))
     latents = [encode(tokenizer, torch.from_numpy(np.stack([w.frames for w in batch]))) for batch in batches]
+    if isinstance(tokenizer, DiscreteTokenizer):
+        return {"indices": tokenizer.quantizer.codes_to_indices(torch.cat(latents))}
     entry = {"latents": tokenizer.normalize(torch.cat(latents)).half().contiguous()}
     actions = [w.actions for w in windows if w.actions is not None and not group.images]
     if actions:

@@ -18,8 +18,8 @@ from worldfoundry.data.latents import LatentCache
 from worldfoundry.inference.tokens import tokenizer_identity
 from worldfoundry.inference.world import DiffusionWorld
 from worldfoundry.recipes.config import WindowConfig
-from worldfoundry.recipes.diffusion_plan import Group
 from worldfoundry.recipes.latents import LatentSet, Meaning, encode_windows
+from worldfoundry.recipes.plan import Group
 from worldfoundry.recipes.train_student_config import TrainStudentConfig
 from worldfoundry.recipes.windows import check_window, split
 from worldfoundry.tokenizers.tokenizer import Tokenizer

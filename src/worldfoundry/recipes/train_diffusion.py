@@ -30,8 +30,8 @@ from worldfoundry.inference.world_folder import save_world
 from worldfoundry.nn.rope import BASE_FPS
 from worldfoundry.recipes.base_world import Base, check_size, check_tokenizer, follow, read_base, start_from
 from worldfoundry.recipes.config import TrainDiffusionConfig
-from worldfoundry.recipes.diffusion_data import diffusion_data
-from worldfoundry.recipes.diffusion_plan import Stage, plan, trained_shapes
+from worldfoundry.recipes.diffusion_data import diffusion_data, trained_shapes
+from worldfoundry.recipes.plan import Stage, plan
 from worldfoundry.recipes.windows import Split, check_window, split
 from worldfoundry.tokenizers.tokenizer import Tokenizer
 from worldfoundry.training.distributed import main_first, only_main_goes_on, process_group, rank_count
@@ -69,7 +69,7 @@ def train_diffusion(config: TrainDiffusionConfig) -> DiffusionRun:
     claim(config.out, config.loop, identity)
     config.save(config.out / "config.yaml")
     patch = dit_config(config, tokenizer.spec, base=base).patch_spatial
-    stages = plan(config, dataset, parts, tokenizer.spec, patch, need_actions)
+    stages = plan(config, dataset, parts, tokenizer.spec, aspects=config.aspects, patch=patch, need_actions=need_actions)
     known = base.world.config.action_rms if base is not None else ()
     with main_first():
         data = diffusion_data(
