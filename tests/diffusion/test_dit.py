@@ -233,6 +233,7 @@ def test_checkpoint_folder_round_trips(tmp_path):
         ("nano", 0.0065),
         ("7b-text2world", 7.236),
         ("7b-video2world", 7.236),
+        ("7b-decoder", 7.2375),
         ("14b-text2world", 14.27),
         ("14b-video2world", 14.27),
         ("predict2-2b-video2world", 1.96),

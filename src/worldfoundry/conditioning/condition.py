@@ -39,6 +39,8 @@ class Condition:
     """The unit noise for that, of the clip's shape or the prefix's; None = none is added."""
     actions_BTA: Tensor | None = None
     """Action features per latent frame (`conditioning.action.group_actions`)."""
+    coarse: Tensor | None = None
+    """What a diffusion decoder refines: tokens, or coarse latents with a map of their noise level (`diffusion.coarse`)."""
 
     def condition_mask(self, frames: int) -> Tensor | None:
         """[B, 1, frames, 1, 1], 1 on given frames; None where none are given. Raises UsageError if they do not fit."""

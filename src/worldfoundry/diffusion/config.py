@@ -57,6 +57,12 @@ class DiTConfig(Config):
     """Whether the last given frame is shown to all frames through a zero-initialised adapter."""
     skip_gates: bool = False
     """Adapter: gates per latent position let the noisy input and the last given frame through to the output (zero at the start)."""
+    token_codes: int = Field(default=0, ge=0)
+    """Diffusion decoder: codes of the discrete tokenizer whose tokens the network is shown; 0 = it is shown none."""
+    token_channels: int = Field(default=32, ge=1)
+    """Width of a token's embedding (diffusion decoder only)."""
+    latent_condition: bool = False
+    """Diffusion decoder of another kind: the network is shown coarse latents and a map of their noise level in place of tokens."""
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> Self:
@@ -66,6 +72,8 @@ class DiTConfig(Config):
             raise ValueError(f"model_channels / num_heads must be an even number of at least 12, not {self.head_dim}")
         if (self.action_dim or self.prefix_context) and self.patch_temporal != 1:
             raise ValueError("action_dim and prefix_context need patch_temporal 1: they speak to single latent frames")
+        if self.token_codes and self.latent_condition:
+            raise ValueError("token_codes and latent_condition exclude each other: a decoder is shown tokens or latents")
         return self
 
     @property
@@ -76,6 +84,11 @@ class DiTConfig(Config):
     def network_in_channels(self) -> int:
         """Latent channels and mask channels together."""
         return self.in_channels + self.condition_mask + self.concat_padding_mask
+
+    @property
+    def coarse_channels(self) -> int:
+        """Channels of what a diffusion decoder refines; 0 for a world."""
+        return self.token_channels if self.token_codes else self.in_channels + 1 if self.latent_condition else 0
 
     @property
     def position_sizes(self) -> tuple[int, int, int]:
@@ -90,6 +103,7 @@ class DiTConfig(Config):
 
 _7B = DiTConfig()
 _14B = DiTConfig(model_channels=5120, num_blocks=36, num_heads=40, rope_ratio_h=2.0, rope_ratio_w=2.0)
+_7B_DECODER = _7B.replace(token_codes=64000, extra_pos_emb="none", rope_ratio_t=1.0, rope_ratio_h=1.5, rope_ratio_w=1.5)
 # Cosmos-Predict2: the same network without the position table, with other rotary stretches; it predicts a flow's velocity.
 _PREDICT2_2B = DiTConfig(
     model_channels=2048, num_heads=16, extra_pos_emb="none", rope_ratio_t=1.0, rope_ratio_h=4.0, rope_ratio_w=4.0
@@ -114,6 +128,7 @@ SIZES: dict[str, DiTConfig] = {
     "nano": _NANO,
     "7b-text2world": _7B,
     "7b-video2world": _7B.replace(condition_mask=True),
+    "7b-decoder": _7B_DECODER,
     "14b-text2world": _14B,
     "14b-video2world": _14B.replace(condition_mask=True),
     "predict2-2b-text2image": _PREDICT2_2B,

@@ -11,7 +11,8 @@ What is notable:
   correction reads the raw sinusoid of c_noise (RMS-normalised), the shared vector an MLP of it. Frames may have levels of
   their own (Cosmos-Predict2 tells given frames from noisy ones that way)
 - cross-attention to text sees all rows, padding too; no biases anywhere; exact GELU
-- two adapters for post-training, off by default and zero at the start: actions, and the last given frame as context
+- adapters for post-training, off by default and zero at the start: actions, the last given frame as context, and the tokens
+  or coarse latents that a diffusion decoder refines (`coarse.py`)
 """
 
 import math
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 
 from worldfoundry.conditioning.action import ActionAdapter
 from worldfoundry.core.errors import UsageError
+from worldfoundry.diffusion.coarse import CoarseInput
 from worldfoundry.diffusion.config import DiTConfig
 from worldfoundry.nn.adaln import AdaLNLoRA, add_gated, modulate
 from worldfoundry.nn.attention import CrossAttention, SelfAttention
@@ -206,6 +208,7 @@ class DiT(nn.Module):
         self.uncertainty = UncertaintyHead() if config.uncertainty else None
         self.action_adapter = ActionAdapter(config.action_dim, D) if config.action_dim else None
         self.prefix_embed = nn.Linear(config.in_channels * pt * p * p, D, bias=False) if config.prefix_context else None
+        self.coarse_input = CoarseInput(config) if config.coarse_channels else None
         self.token_split: TokenSplit | None = None  # set where the tokens of a clip lie on several ranks
         device = self.patch_embed.weight.device
         if device.type != "meta":
@@ -226,7 +229,7 @@ class DiT(nn.Module):
         if self.final.gates is not None:
             nn.init.zeros_(self.final.gates.weight)
         nn.init.zeros_(self.final.linear.weight)  # the first prediction is c_skip · x, the best guess without knowledge
-        for part in (self.time, self.position, self.uncertainty, self.action_adapter):
+        for part in (self.time, self.position, self.uncertainty, self.action_adapter, self.coarse_input):
             if part is not None:
                 part.init_weights(generator)
         if self.prefix_embed is not None:
@@ -243,6 +246,7 @@ class DiT(nn.Module):
         condition_mask_B1THW: Tensor | None = None,
         actions_BTA: Tensor | None = None,
         prefix_BCTHW: Tensor | None = None,
+        coarse: Tensor | None = None,
         memo: Memo | None = None,
     ) -> Tensor:
         """The raw output [B, out_channels, T, H, W] in x's dtype.
@@ -253,8 +257,9 @@ class DiT(nn.Module):
         published code gives all the first one's). padding mask: any height and width, 1 = padded, None = nothing padded.
         condition mask: 1 on given frames, None = none given. actions: features per latent frame. prefix: the given frames
         as clean latents of unit variance (they fill the first frames; frames beyond the condition mask's count are
-        ignored). memo: an empty dict, handed to every call that differs from the first in x and c_noise only; what follows from
-        the rest is then computed once (without gradients; see `nn.memo`). Raises UsageError for shapes that do not fit the config.
+        ignored). coarse: what a decoder refines (see `coarse.py`). memo: an empty dict, handed to every call that differs from the
+        first in x and c_noise only; what follows from the rest is then computed once (without gradients; see `nn.memo`).
+        Raises UsageError for shapes that do not fit the config.
         """
         config = self.config
         self._check(x_BCTHW, c_noise, context_BLD, actions_BTA)
@@ -280,6 +285,9 @@ class DiT(nn.Module):
             tokens_BtSD = tokens_BtSD + remembered(
                 memo, embed, lambda: embed(patchify(last.to(dtype), 1, config.patch_spatial))
             )
+        if self.coarse_input is not None:
+            refined, shape_BTHW = self.coarse_input, (len(x_BCTHW), *x_BCTHW.shape[2:])
+            tokens_BtSD = tokens_BtSD + remembered(memo, refined, lambda: refined(coarse, shape_BTHW))
         # Under autocast the products above come in half precision; the stream that blocks add to keeps the weights' own.
         tokens_BtSD, context_BLD = tokens_BtSD.to(dtype), context_BLD.to(dtype)
         if self.token_split is not None:

@@ -19,6 +19,7 @@ def forward_flops(config: DiTConfig, shape_BTHW: tuple[int, int, int, int], cont
     macs += D * config.adaln_lora_dim * 3 + N * D * patch * config.out_channels  # final modulation and projection
     if config.action_dim:
         macs += T * D * (config.action_dim + 5 * D)  # two layers, to the tokens, to the modulation
+    macs += N * D * patch * config.coarse_channels
     if config.prefix_context:
         macs += (N // T) * D * patch * config.in_channels
     if config.skip_gates:

@@ -1,6 +1,8 @@
 """The layout of the published `model.pt` files (nvidia-cosmos/cosmos-predict1) to ours and back.
 
-The original keeps q, k and v as separate layers; we store them as one, so conversion concatenates and splits.
+The original keeps q, k and v as separate layers; we store them as one, so conversion concatenates and splits. The other way
+round with the projection to patches of a diffusion decoder: ours has a layer for the noisy latents and masks, and one for what it
+refines (`coarse.py`).
 """
 
 from collections.abc import Mapping
@@ -44,9 +46,18 @@ REQUIRED = {
 IGNORED = {"block_x_format", "pos_emb_interpolation", "legacy_patch_emb"} | {
     f"extra_{axis}_extrapolation_ratio" for axis in "thw"
 }
+# What a diffusion decoder's config says besides.
+DECODER = {
+    "is_diffusion_decoder",
+    "diffusion_decoder_condition_on_token",
+    "diffusion_decoder_condition_on_sigma",
+    "diffusion_decoder_token_condition_voc_size",
+    "diffusion_decoder_token_condition_dim",
+}
+PATCHES, TOKENS = "x_embedder.proj.1.weight", "token_embedder.weight"
 # Our names → the original's; within a block its number and `blocks.` are left out.
 TOP = {
-    "patch_embed.weight": "x_embedder.proj.1.weight",
+    "patch_embed.weight": PATCHES,
     "time.linear_1.weight": "t_embedder.1.linear_1.weight",
     "time.linear_2.weight": "t_embedder.1.linear_2.weight",
     "time.norm.weight": "affline_norm.weight",
@@ -90,7 +101,15 @@ def config_from_original(kwargs: Mapping[str, Any], *, uncertainty: bool = False
         raise CheckpointError(
             f"The original config has extra_per_block_abs_pos_emb_type = {kind!r}; only 'learnable' is known."
         )
-    known = {*FIELDS, *REQUIRED, *IGNORED, "in_channels", "extra_per_block_abs_pos_emb", "extra_per_block_abs_pos_emb_type"}
+    known = {
+        *FIELDS,
+        *REQUIRED,
+        *IGNORED,
+        *DECODER,
+        "in_channels",
+        "extra_per_block_abs_pos_emb",
+        "extra_per_block_abs_pos_emb_type",
+    }
     unknown = sorted(set(kwargs) - known)
     if unknown:
         raise CheckpointError(f"The original config has arguments that this network does not know: {unknown!r}.")
@@ -109,14 +128,33 @@ def config_from_original(kwargs: Mapping[str, Any], *, uncertainty: bool = False
             "condition_mask": bool(masks),
             "extra_pos_emb": "learnable" if extra else "none",
             "uncertainty": uncertainty,
+            **_decoder_fields(kwargs),
         },
         where="original config",
     )
 
 
+def _decoder_fields(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """What a diffusion decoder is shown; nothing for a world. Raises CheckpointError where it is not one of the two kinds."""
+    if not kwargs.get("is_diffusion_decoder", False):
+        return {}
+    by_token, by_sigma = (bool(kwargs.get(f"diffusion_decoder_condition_on_{kind}", False)) for kind in ("token", "sigma"))
+    if by_token == by_sigma:
+        raise CheckpointError(
+            f"The original config has diffusion_decoder_condition_on_token = diffusion_decoder_condition_on_sigma = {by_token!r}; "
+            "a decoder is shown tokens or latents."
+        )
+    if by_sigma:
+        return {"latent_condition": True}
+    return {
+        "token_codes": kwargs.get("diffusion_decoder_token_condition_voc_size", 64000),
+        "token_channels": kwargs.get("diffusion_decoder_token_condition_dim", 32),
+    }
+
+
 def config_to_original(config: DiTConfig) -> dict[str, Any]:
     """The original constructor's arguments. Raises CheckpointError for adapters, which the original does not know."""
-    refuse_adapters(config)
+    refuse_adapters(config, decoders=True)
     return {
         **{theirs: getattr(config, ours) for theirs, ours in FIELDS.items()},
         **REQUIRED,
@@ -125,6 +163,17 @@ def config_to_original(config: DiTConfig) -> dict[str, Any]:
         "in_channels": config.in_channels + config.condition_mask,
         "extra_per_block_abs_pos_emb": config.extra_pos_emb == "learnable",
         "extra_per_block_abs_pos_emb_type": "learnable",
+        **({} if not config.coarse_channels else _decoder_arguments(config)),
+    }
+
+
+def _decoder_arguments(config: DiTConfig) -> dict[str, Any]:
+    return {
+        "is_diffusion_decoder": True,
+        "diffusion_decoder_condition_on_token": bool(config.token_codes),
+        "diffusion_decoder_condition_on_sigma": config.latent_condition,
+        **({"diffusion_decoder_token_condition_voc_size": config.token_codes} if config.token_codes else {}),
+        **({"diffusion_decoder_token_condition_dim": config.token_channels} if config.token_codes else {}),
     }
 
 
@@ -139,15 +188,35 @@ def from_original(state_dict: Mapping[str, Any], config: Mapping[str, Any]) -> D
     tensors = {name.removeprefix("net."): t for name, t in state.items() if not name.endswith("_extra_state")}
     tensors.pop("pos_embedder.seq", None)
     if "x_embedder.proj.weight" in tensors:  # the legacy embedding is a convolution with stride = kernel
-        tensors["x_embedder.proj.1.weight"] = tensors.pop("x_embedder.proj.weight").flatten(1)
+        tensors[PATCHES] = tensors.pop("x_embedder.proj.weight").flatten(1)
     ours = config_from_original(config, uncertainty="logvar.1.weight" in tensors)
-    return filled_dit(ours, to_ours(tensors, ours), where="the original checkpoint")
+    renamed = to_ours(tensors, ours)
+    if ours.coarse_channels and "patch_embed.weight" in renamed:
+        x, coarse, masks = _columns(renamed["patch_embed.weight"], ours)
+        renamed |= {"patch_embed.weight": torch.cat([x, masks], dim=1), "coarse_input.embed.weight": coarse}
+    return filled_dit(ours, renamed, where="the original checkpoint")
+
+
+def _columns(weight: Tensor, config: DiTConfig) -> tuple[Tensor, Tensor, Tensor]:
+    """The published projection to patches in parts: for the noisy latents, for what is refined, for the masks."""
+    patch = config.patch_temporal * config.patch_spatial**2
+    sizes = [config.in_channels, config.coarse_channels, config.network_in_channels - config.in_channels]
+    if weight.ndim != 2 or weight.shape[1] != patch * sum(sizes):
+        raise CheckpointError(
+            f"{PATCHES!r} of the original checkpoint is {list(weight.shape)!r}, but its config says {patch * sum(sizes)!r} columns."
+        )
+    x, coarse, masks = weight.split([patch * n for n in sizes], dim=1)
+    return x, coarse, masks
 
 
 def to_original(net: DiT) -> dict[str, Tensor]:
     """The published layout, `net.` prefix and uncertainty head included. Raises CheckpointError for adapters."""
-    refuse_adapters(net.config)
+    refuse_adapters(net.config, decoders=True)
     state = {name: tensor.detach() for name, tensor in net.state_dict().items()}
+    if net.coarse_input is not None:
+        of_x = net.config.in_channels * net.config.patch_temporal * net.config.patch_spatial**2
+        x, masks = state["patch_embed.weight"].tensor_split([of_x], dim=1)
+        state["patch_embed.weight"] = torch.cat([x, state.pop("coarse_input.embed.weight"), masks], dim=1)
     result = {"net.pos_embedder.seq": torch.arange(max(net.config.position_sizes), dtype=torch.float32)}
     for ours, theirs in names_in_original(net.config).items():
         for name, part in zip(theirs, state[ours].chunk(len(theirs)), strict=True):
@@ -162,6 +231,8 @@ def names_in_original(config: DiTConfig) -> dict[str, tuple[str, ...]]:
         names |= {ours: (theirs,) for ours, theirs in POSITION.items()}
     if config.uncertainty:
         names |= {ours: (theirs,) for ours, theirs in UNCERTAINTY.items()}
+    if config.token_codes:
+        names["coarse_input.codes.weight"] = (TOKENS,)
     for i in range(config.num_blocks):
         for ours, theirs in BLOCK.items():
             parts = (theirs,) if isinstance(theirs, str) else theirs
@@ -189,8 +260,10 @@ def filled_dit(config: DiTConfig, tensors: Mapping[str, Tensor], *, where: str) 
     return net.eval().requires_grad_(False)
 
 
-def refuse_adapters(config: DiTConfig) -> None:
-    """Raises CheckpointError where the config has something that the published layouts cannot hold."""
+def refuse_adapters(config: DiTConfig, *, decoders: bool = False) -> None:
+    """Raises CheckpointError where the config has something that a published layout cannot hold; the original's knows decoders."""
+    if config.coarse_channels and not decoders:
+        raise CheckpointError("diffusers has no diffusion decoder.", "Convert it to the original layout.")
     if config.action_dim or config.prefix_context or config.skip_gates:
         raise CheckpointError(
             "This network has post-training adapters (action_dim, prefix_context, skip_gates), which the published layouts cannot hold.",

@@ -177,6 +177,7 @@ class NetworkDenoiser:
             condition_mask_B1THW=mask_B1T11,
             actions_BTA=condition.actions_BTA,
             prefix_BCTHW=None if prefix_BCTHW is None else prefix_BCTHW / self.parametrization.sigma_data,
+            **({} if condition.coarse is None else {"coarse": condition.coarse}),
             **({} if memo is None else {"memo": memo}),
         ).to(x_BCTHW.dtype)
 

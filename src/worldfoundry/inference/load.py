@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 ORIGINAL_KINDS = {
     "tokenizer": "worldfoundry.tokenizers.original:from_original",
     "dit": "worldfoundry.diffusion.original:from_original",
+    "diffusion_decoder": "worldfoundry.diffusion.original:from_original",
 }
 # `_class_name` of a diffusers-layout config.json → function (state_dict, config) → component
 DIFFUSERS_CLASSES = {
