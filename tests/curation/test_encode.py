@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 
 from worldfoundry.core.errors import MediaError
-from worldfoundry.core.video_io import probe_video, read_video
+from worldfoundry.core.video_io import probe_video, read_video, write_video
+from worldfoundry.curation.api import curate
 from worldfoundry.curation.encode import Coding, EncodedClip, check_clip, clip_times, encode_clip, encode_image
 from worldfoundry.curation.lowres import decode_lowres
 from worldfoundry.curation.plan import plan_clips
 from worldfoundry.curation.shots import Transition
+from worldfoundry.curation.tables import read_table
+from worldfoundry.data.buckets import bucket_name
+from worldfoundry.data.clips import ClipDataset
 
 CODING = Coding(crf=1, gop=12, copy_gop=24)
 
@@ -126,3 +130,67 @@ def test_clip_times_are_the_frames_own(zoo: Any) -> None:
     frames, _ = decode_lowres(zoo.video("a.mp4", num_frames=24, fps=30000 / 1001))
     (plan,) = plan_clips("s", frames, [], max_s=60, trim_frames=0)
     np.testing.assert_allclose(clip_times(frames, plan), np.arange(24) * 1001 / 30000, atol=1e-4)
+
+
+# --- borders ---------------------------------------------------------------------------------------------------------
+
+
+def boxed(inner: np.ndarray, top: int, left: int, colour: int = 0) -> np.ndarray:
+    """Frames inside bars of equal width on both sides."""
+    return np.pad(inner, ((0, 0), (top, top), (left, left), (0, 0)), constant_values=colour)
+
+
+def rows_of(folder: Path, **options: Any) -> list[dict[str, Any]]:
+    curate(folder, folder.parent / "out", isolate=False, **options)
+    return sorted(read_table(folder.parent / "out" / "tables", "clips"), key=lambda row: (row["uri"], row["start_s"]))
+
+
+def picture_of(out: Path, index: int) -> np.ndarray:
+    dataset = ClipDataset(out)
+    return dataset.video(sorted(dataset.records, key=lambda record: record.start_s)[index])
+
+
+def test_letterbox_is_cut_away_from_the_clip(zoo: Any) -> None:
+    inner = zoo.frames(36, 48, 64)
+    write_video(zoo.folder / "a.mp4", boxed(inner, 8, 0), 12.0, crf=4)
+    (clip,) = rows_of(zoo.folder, crf=4)
+    assert (clip["crop"], clip["width"], clip["height"], clip["encoding"]) == ([0, 8, 64, 48], 64, 48, "x264")
+    shown = picture_of(zoo.folder.parent / "out", 0)
+    assert shown.shape == inner.shape
+    assert np.abs(shown.astype(int) - inner).mean() < 5
+    assert clip["bucket"] == bucket_name(64, 48, 36, image=False)
+
+
+def test_cropping_can_be_switched_off_and_then_copies(zoo: Any) -> None:
+    write_video(zoo.folder / "a.mp4", boxed(zoo.frames(36, 48, 64), 8, 0), 12.0)
+    (clip,) = rows_of(zoo.folder, encode={"crop": "off"})
+    assert (clip["crop"], clip["height"], clip["encoding"]) == (None, 64, "copy")
+    assert clip["crop_height"] == 48, "it is still measured"
+
+
+def test_each_clip_of_a_mixed_source_is_cropped_by_itself(zoo: Any) -> None:
+    wide, whole, tall = (
+        boxed(zoo.frames(36, 48, 96, 1), 12, 0),
+        zoo.frames(36, 72, 96, 2),
+        boxed(zoo.frames(36, 72, 64, 3), 0, 16),
+    )
+    write_video(zoo.folder / "mixed.mp4", np.concatenate([wide, whole, tall]), 12.0, crf=4)
+    clips = rows_of(zoo.folder)
+    assert [clip["crop"] for clip in clips] == [[0, 12, 96, 48], None, [16, 0, 64, 72]]
+    assert [(clip["width"], clip["height"]) for clip in clips] == [(96, 48), (96, 72), (64, 72)]
+    assert picture_of(zoo.folder.parent / "out", 2).shape[1:3] == (72, 64)
+
+
+def test_a_bar_that_shows_something_in_one_frame_is_kept(zoo: Any) -> None:
+    frames = boxed(zoo.frames(36, 48, 64), 8, 0)
+    frames[20, 58:63, 10:50] = 255  # a line of subtitles between the frames looked at
+    write_video(zoo.folder / "a.mp4", frames, 12.0)
+    (clip,) = rows_of(zoo.folder)
+    assert (clip["crop"], clip["height"], clip["crop_height"]) == (None, 64, 48)
+
+
+@pytest.mark.parametrize(("colour", "mode", "height"), [(200, "black", 64), (200, "any", 48), (0, "any", 48)])
+def test_bars_of_another_colour_go_only_if_asked_for(zoo: Any, colour: int, mode: str, height: int) -> None:
+    write_video(zoo.folder / "a.mp4", boxed(zoo.frames(36, 48, 64), 8, 0, colour), 12.0)
+    (clip,) = rows_of(zoo.folder, encode={"crop": mode})
+    assert clip["height"] == height

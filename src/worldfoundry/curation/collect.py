@@ -38,6 +38,8 @@ JSON_FIELDS = (
     "action_names",
     "state_names",
 )
+# Field of key.json → column that it is taken from if there is anything in it.
+JSON_IF_ANY = {"episode": "about", "crop": "crop"}
 # Reasons of a clip whose stage failed keep these codes; others are named after the stage.
 KEPT_CODES = frozenset({"DECODER_CRASHED", "DECODER_TIMEOUT", "STAGE_CRASHED", "STAGE_TIMEOUT", "OUT_OF_MEMORY"})
 NOT_ENCODED = "NOT_ENCODED"
@@ -165,7 +167,7 @@ def samples(clips: Iterable[Row], keys: dict[str, str]) -> list[Sample]:
 
 def _facts(clip: Row) -> Row:
     facts = {name: clip[name] for name in JSON_FIELDS} | {"motion": clip["motion"] or 0.0}
-    return facts | ({"episode": clip["about"]} if clip["about"] else {})
+    return facts | {name: clip[made] for name, made in JSON_IF_ANY.items() if clip.get(made)}
 
 
 def make_tables(found: Collected, unreadable: list[Row], shards: dict[str, str]) -> dict[str, list[Row]]:
@@ -200,7 +202,7 @@ def extra_columns(graph: Graph) -> dict[str, dict[str, pa.DataType]]:
     own = {**dict.fromkeys(graph.tags, pa.string()), **dict.fromkeys(graph.scores, pa.float64())}
     if "signatures" in graph.maker:
         own |= {"duplicate_of": pa.string(), "duplicate_kind": pa.string(), "duplicate_score": pa.float64()}
-    return {"clips": own, "rejected": own}
+    return {"clips": own | {"crop": pa.list_(pa.int32())}, "rejected": own}
 
 
 def _no_clip(run: SourceRun, clips: list[Row]) -> Failure | None:

@@ -52,12 +52,21 @@ class ShotConfig(Config):
     """Largest deviation of a wipe's front from even steps, relative to its way."""
     wipe_half_s: tuple[float, ...] = (0.17, 0.34, 0.6, 1.0)
     """Half lengths at which wipes are looked for."""
+    network: Literal["off", "doubtful", "everywhere"] = "doubtful"
+    """Where TransNet V2 looks (fetches 33 MB once): nowhere, where the fast detector is in doubt, or everywhere (use a GPU)."""
     doubt: float = Field(default=0.8, ge=0, le=1)
-    """From this doubt on TransNet V2 decides about cuts, fades and dissolves, where its weights are at hand; 1 is even odds."""
+    """From this doubt on the network decides about cuts, fades and dissolves; 1 is even odds."""
     network_threshold: float = Field(default=0.4, gt=0, lt=1)
     """The network's answer from which on a doubtful transition is taken for one."""
     network_share: float = Field(default=0.12, ge=0, le=1)
-    """Largest share of the frames that the network may look at (at least one window of 64); 0 leaves it out."""
+    """Largest share of the frames that the network may look at where it looks at doubtful ones (at least one window of 64)."""
+
+
+class EncodeConfig(Config):
+    """What of a clip's picture is written."""
+
+    crop: Literal["black", "any", "off"] = "black"
+    """Cut away letterbox and pillarbox (black), or also bars of other colours and printed borders (any); off keeps them."""
 
 
 class CurateConfig(Config):
@@ -89,6 +98,8 @@ class CurateConfig(Config):
     """Stages of your own: package.module:name or file.py:name, parameters behind a question mark (file.py:blur?radius=3)."""
     shots: ShotConfig = ShotConfig()
     """Shot detection."""
+    encode: EncodeConfig = EncodeConfig()
+    """Which borders are cut away (as measured: needs scores.measure)."""
     scores: ScoreConfig = ScoreConfig()
     """What is measured of every clip, near-duplicates, embeddings and captions."""
     executor: Annotated[Literal["process", "pool", "ray"], EXECUTION] = "process"

@@ -1,5 +1,7 @@
 """From a plan to an mp4: the packets unchanged where the whole file is one good clip, else x264; then decoded again to check.
 
+Black bars are cut away if every frame of the clip agrees that they are black; else the clip keeps its whole picture.
+
 Axis legend: T frames, H height, W width, C = 3 (RGB).
 """
 
@@ -8,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import av
 import numpy as np
@@ -20,6 +22,7 @@ from worldfoundry.core.files import atomic_path
 from worldfoundry.core.video_io import VideoInfo, iter_frames, open_video, write_video
 from worldfoundry.curation.lowres import FrameTable
 from worldfoundry.curation.plan import ClipPlan
+from worldfoundry.curation.scores.borders import BarCheck, Box
 
 STRIP_FRAMES, STRIP_HEIGHT = 6, 72
 SAME_TIME_S = 1e-4
@@ -27,16 +30,19 @@ SAME_TIME_S = 1e-4
 
 @dataclass(frozen=True, kw_only=True)
 class Coding:
-    """How clips are written: x264's quality, frames between keyframes, and the longest such distance of files copied as they are."""
+    """How clips are written: x264's quality, frames between keyframes, the longest such distance of files copied as they are,
+    and which borders are cut away."""
 
     crf: int
     gop: int
     copy_gop: int
+    crop: Literal["black", "any", "off"] = "off"
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedClip:
-    """What was written and decoded again. `times_s_T` are the source times of its frames, `strip_webp` six thumbnails."""
+    """What was written and decoded again. `times_s_T` are the source times of its frames, `strip_webp` six thumbnails, `crop`
+    the box of the source's picture that it shows (None: all of it)."""
 
     path: Path
     encoding: str
@@ -46,21 +52,41 @@ class EncodedClip:
     height: int
     times_s_T: np.ndarray
     strip_webp: bytes
+    crop: Box | None = None
 
 
-def encode_clip(source: Path, info: VideoInfo, frames: FrameTable, plan: ClipPlan, out: Path, coding: Coding) -> EncodedClip:
+class _Shown(Exception):
+    """A border shows something."""
+
+
+def encode_clip(
+    source: Path,
+    info: VideoInfo,
+    frames: FrameTable,
+    plan: ClipPlan,
+    out: Path,
+    coding: Coding,
+    *,
+    crop: Box | None = None,
+) -> EncodedClip:
     """Write the clip to `out` (.mp4). A varying frame rate becomes a constant one: the frame shown at each tick.
 
+    `crop` is the box to keep, with even sides; where its outside shows something in some frame, the whole picture is kept.
     Raises MediaError: the source does not decode again as it did, or ENCODE_FAILED if the file written does not hold
     the frames planned; ResourceError when the disk is full.
     """
     times_s_T = clip_times(frames, plan)
-    copied = can_copy(source, info, frames, plan, coding)
+    if crop is not None:
+        try:
+            pictures = _cropped(clip_pictures(source, frames, plan), crop, BarCheck(crop, coding.crop))
+            write_video(out, pictures, frames.fps, crf=coding.crf, gop=coding.gop)
+        except _Shown:
+            crop = None
+    copied = crop is None and can_copy(source, info, frames, plan, coding)
     if copied:
         copy_packets(source, out)
-    else:
-        pictures = _shown_at(source, times_s_T, frames, plan)
-        write_video(out, pictures, frames.fps, crf=coding.crf, gop=coding.gop)
+    elif crop is None:
+        write_video(out, clip_pictures(source, frames, plan), frames.fps, crf=coding.crf, gop=coding.gop)
     shape, strip = check_clip(out, len(times_s_T))
     return EncodedClip(
         path=out,
@@ -71,6 +97,7 @@ def encode_clip(source: Path, info: VideoInfo, frames: FrameTable, plan: ClipPla
         height=shape[0],
         times_s_T=times_s_T,
         strip_webp=strip,
+        crop=crop,
     )
 
 
@@ -143,8 +170,20 @@ def check_clip(path: Path, num_frames: int) -> tuple[tuple[int, int], bytes]:
     return (height, width), buffer.getvalue()
 
 
-def _shown_at(source: Path, times_s_T: np.ndarray, frames: FrameTable, plan: ClipPlan) -> Iterator[np.ndarray]:
-    """For each time the frame on show then. Where the rate varies, a frame counts from a quarter of a frame earlier on."""
+def _cropped(pictures: Iterator[np.ndarray], box: Box, shows_nothing: BarCheck) -> Iterator[np.ndarray]:
+    left, top, width, height = box
+    for picture_HWC in pictures:
+        if not shows_nothing(picture_HWC):
+            raise _Shown
+        yield np.ascontiguousarray(picture_HWC[top : top + height, left : left + width])
+
+
+def clip_pictures(source: Path, frames: FrameTable, plan: ClipPlan) -> Iterator[np.ndarray]:
+    """At each of `clip_times` the frame on show (uint8 HWC). Where the rate varies, it counts from a quarter of a frame earlier on.
+
+    Raises MediaError ENCODE_FAILED if the span does not decode as it did.
+    """
+    times_s_T = clip_times(frames, plan)
     early_s = 0.25 / frames.fps if frames.variable_rate else SAME_TIME_S
     shown: Any = None
     tick = decoded = 0

@@ -12,6 +12,7 @@ Axis legend: T frames, H = 18, W = 32, C = 3 (RGB).
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -22,13 +23,14 @@ from worldfoundry.curation.lowres import FrameTable, decode_lowres
 from worldfoundry.curation.plan import plan_clips, plan_image
 from worldfoundry.curation.probe import probe_source
 from worldfoundry.curation.rows import Row
-from worldfoundry.curation.scores.stages import score_stages
+from worldfoundry.curation.scores.borders import crop_box
+from worldfoundry.curation.scores.stages import BORDERS, borders_of, score_stages
 from worldfoundry.curation.shots import Transition, find_transitions, luma_change, spans_between
 from worldfoundry.curation.sidecars import check_episode, read_episode, write_episode
 from worldfoundry.curation.stage import FunctionStage
 from worldfoundry.data.buckets import bucket_name
 
-ENCODED = "encoding num_frames fps width height bytes bucket has_actions action_names state_names about"
+ENCODED = "encoding crop num_frames fps width height bytes bucket has_actions action_names state_names about"
 
 
 def default_stages(config: CurateConfig) -> tuple[FunctionStage, ...]:
@@ -39,7 +41,8 @@ def default_stages(config: CurateConfig) -> tuple[FunctionStage, ...]:
         return FunctionStage(name=name, function=function, **columns, **options)  # type: ignore[arg-type]
 
     plan = {"max_s": config.max_s, "trim_frames": config.trim_frames}
-    coding = {"crf": config.crf, "gop": config.gop, "copy_gop": config.copy_gop}
+    crop = config.encode.crop if config.scores.measure else "off"  # borders are measured there
+    coding = {"crf": config.crf, "gop": config.gop, "copy_gop": config.copy_gop, "crop": crop}
     return (
         stage("probe", probe, "path uri", "info", images=True, isolate=True),
         stage(WATCH, watch, "path", "frames pictures_THWC video", isolate=True),
@@ -50,9 +53,10 @@ def default_stages(config: CurateConfig) -> tuple[FunctionStage, ...]:
         stage(
             ENCODE,
             encode,
-            "path image info frames episode",
+            "path image info frames episode" + (f" {BORDERS}" if crop != "off" else ""),
             ENCODED,
             parameters=coding,
+            version=2,
             images=True,
             isolate=True,
             per="clip",
@@ -122,14 +126,16 @@ def motion(row: Row) -> Row:
     }
 
 
-def encode(row: Row, *, crf: int, gop: int, copy_gop: int) -> Row:
+def encode(row: Row, *, crf: int, gop: int, copy_gop: int, crop: Literal["black", "any", "off"]) -> Row:
     """Write a clip's files into `staging`: video, thumbnails, actions and states."""
-    coding, out = Coding(crf=crf, gop=gop, copy_gop=copy_gop), Path(row["staging"]) / "clip.mp4"
+    coding, out = Coding(crf=crf, gop=gop, copy_gop=copy_gop, crop=crop), Path(row["staging"]) / "clip.mp4"
     table = None if row["image"] else row["episode"]
+    whole = row.get("borders")
+    box = crop_box(borders_of(row, row["plan"]), whole["height"], whole["width"], crop) if whole else None
     if row["image"]:
         encoded = encode_image(read_image(row["path"]), out, coding)
     else:
-        encoded = encode_clip(Path(row["path"]), row["info"], row["frames"], row["plan"], out, coding)
+        encoded = encode_clip(Path(row["path"]), row["info"], row["frames"], row["plan"], out, coding, crop=box)
     out.with_suffix(".strip.webp").write_bytes(encoded.strip_webp)
     if table is not None:
         start_s = row["frames"].seconds(int(row["frames"].pts_T[0]))
@@ -137,6 +143,7 @@ def encode(row: Row, *, crf: int, gop: int, copy_gop: int) -> Row:
     about = table.about if table else {}
     return {
         "encoding": encoded.encoding,
+        "crop": list(encoded.crop) if encoded.crop else None,
         "num_frames": encoded.num_frames,
         "fps": encoded.fps,
         "width": encoded.width,

@@ -13,7 +13,7 @@ import numpy as np
 from worldfoundry.core.video_io import iter_frames
 from worldfoundry.curation.plan import ClipPlan
 from worldfoundry.curation.rows import Row
-from worldfoundry.curation.scores.borders import BORDER_COLUMNS
+from worldfoundry.curation.scores.borders import BORDER_COLUMNS, clip_borders
 from worldfoundry.curation.scores.captions import MEASURED, caption_windows, captioner, describe_measured, plan_windows
 from worldfoundry.curation.scores.config import ScoreConfig
 from worldfoundry.curation.scores.motion import MOTION_COLUMNS, SHAKE_RATIO, STILL, motion_of
@@ -22,8 +22,10 @@ from worldfoundry.curation.scores.signature import sample_times
 from worldfoundry.curation.scores.text import TEXT_COLUMNS, text_scores
 from worldfoundry.curation.scores.video_type import VIDEO_TYPE_COLUMNS, read_taxonomy
 from worldfoundry.curation.scores.watch import (
+    BORDERS_EVERY_S,
     PATH_EVERY_S,
     PATH_PICTURE,
+    BorderWatcher,
     EmbeddingWatcher,
     PathWatcher,
     QualityWatcher,
@@ -33,6 +35,7 @@ from worldfoundry.curation.shots import to_luma
 from worldfoundry.curation.stage import FunctionStage
 
 SEEN = (*QUALITY_COLUMNS, "aesthetic")
+BORDERS = "borders_S6 borders"
 # What captions of measured scores are made of.
 DESCRIBED = ("camera_motion", "camera_pan", "camera_tilt", "camera_zoom", "camera_roll", "motion_objects", "luma_mean")
 
@@ -64,17 +67,19 @@ def _measured(config: ScoreConfig) -> Iterator[FunctionStage]:
         "quality_samples",
         watch_quality,
         "path info",
-        "quality_SN borders",
+        "quality_SN",
         parameters=seen,
         picture=None,
         every_s=config.every_s,
+        version=2,
         **watching,
     )
+    yield _stage("border_samples", watch_borders, "path info", BORDERS, picture=None, every_s=BORDERS_EVERY_S, **watching)
     scores = tuple(name for name in MOTION_COLUMNS if name != "camera_motion")
     limits = {"still": STILL, "shake_ratio": SHAKE_RATIO}
     yield _stage("movement", movement, "steps_TN plans", scores=scores, tags=("camera_motion",), parameters=limits)
     yield _stage("quality", quality, "quality_SN plans", scores=SEEN)
-    yield _stage("border", border, "borders plans", scores=BORDER_COLUMNS)
+    yield _stage("border", border, f"{BORDERS} plans", scores=BORDER_COLUMNS, version=2)
 
 
 def _text(config: ScoreConfig) -> Iterator[FunctionStage]:
@@ -129,6 +134,10 @@ def watch_quality(row: Row, *, niqe: bool, aesthetic: str) -> QualityWatcher:
     return QualityWatcher(row["info"], model, function)
 
 
+def watch_borders(row: Row) -> BorderWatcher:
+    return BorderWatcher(row["info"])
+
+
 def watch_text(row: Row) -> TextWatcher:
     """Raises MissingExtraError without onnxruntime, DownloadError."""
     from worldfoundry.core.model_store import get_model
@@ -172,8 +181,14 @@ def quality(row: Row) -> Row:
 
 
 def border(row: Row) -> Row:
-    """The whole file's borders, for each of its clips."""
-    return _columns([row["borders"]] * len(row["plans"]), BORDER_COLUMNS)
+    """The borders of each clip."""
+    return _columns([borders_of(row, plan) for plan in row["plans"]], BORDER_COLUMNS)
+
+
+def borders_of(row: Row, plan: ClipPlan) -> Row:
+    """The columns of one clip, from what `border_samples` stored."""
+    samples_S6 = row["borders_S6"]
+    return clip_borders(samples_S6[:, 0], samples_S6[:, 1:], row["borders"], plan.start_s, plan.end_s)
 
 
 def text(row: Row) -> Row:

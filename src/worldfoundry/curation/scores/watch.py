@@ -10,14 +10,16 @@ import numpy as np
 
 from worldfoundry.core.video_io import VideoInfo
 from worldfoundry.curation.rows import Row
-from worldfoundry.curation.scores.borders import border_scores
+from worldfoundry.curation.scores.borders import border_sides, frame_sides
 from worldfoundry.curation.scores.motion import STEP_COLUMNS, motion_steps
 from worldfoundry.curation.scores.quality import QUALITY_COLUMNS, quality_scores
+from worldfoundry.curation.shots import to_luma
 
 PATH_PICTURE = (72, 128)
 PATH_EVERY_S = 1 / 8
 CHUNK = 64  # pictures whose flow is computed together
 BORDER_FRAMES = 16  # of a file that are compared
+BORDERS_EVERY_S = 2.0  # what clips are cropped by must not depend on how often quality is looked at
 
 
 def upright(picture_HWC: np.ndarray, info: VideoInfo) -> np.ndarray:
@@ -50,13 +52,11 @@ class PathWatcher:
 
 
 class QualityWatcher:
-    """Technical quality of frames at full size, one row each, and the borders of the whole file."""
+    """Technical quality of frames at full size, one row each."""
 
     def __init__(self, info: VideoInfo, niqe: Any, aesthetic: Callable[[list[np.ndarray]], float] | None) -> None:
         self.info, self.niqe, self.aesthetic = info, niqe, aesthetic
         self.rows: list[list[float]] = []
-        self.kept: list[np.ndarray] = []
-        self.count, self.stride = 0, 1
 
     def add(self, picture_HWC: np.ndarray, time_s: float) -> None:
         picture_HWC = upright(picture_HWC, self.info)
@@ -64,14 +64,35 @@ class QualityWatcher:
         beauty = self.aesthetic([picture_HWC]) if self.aesthetic else None
         values = [scores[name] for name in QUALITY_COLUMNS]
         self.rows.append([time_s, *(np.nan if v is None else v for v in (*values, beauty))])
+
+    def result(self) -> Row:
+        return {"quality_SN": np.array(self.rows).reshape(len(self.rows), -1)}
+
+
+class BorderWatcher:
+    """The plain borders of each frame looked at, and the borders that many of them have in common."""
+
+    def __init__(self, info: VideoInfo) -> None:
+        self.info, self.times_s, self.sides = info, [], []
+        self.kept: list[np.ndarray] = []
+        self.count, self.stride = 0, 1
+
+    def add(self, picture_HWC: np.ndarray, time_s: float) -> None:
+        luma_HW = to_luma(upright(picture_HWC, self.info)[None])[0]
+        self.times_s.append(time_s)
+        self.sides.append(frame_sides(luma_HW))
         if self.count % self.stride == 0:
-            self.kept.append(picture_HWC)
+            self.kept.append(luma_HW.round().clip(0, 255).astype(np.uint8))
             if len(self.kept) > BORDER_FRAMES:  # every second one goes, so that the rest stays spread over the file
                 self.kept, self.stride = self.kept[::2], 2 * self.stride
         self.count += 1
 
     def result(self) -> Row:
-        return {"quality_SN": np.array(self.rows).reshape(len(self.rows), -1), "borders": border_scores(self.kept)}
+        height, width = self.kept[-1].shape
+        same = [luma_HW for luma_HW in self.kept if luma_HW.shape == (height, width)]
+        sides, luma = border_sides(np.stack(same).astype(np.float32))
+        whole = {"height": height, "width": width, "sides": list(sides), "luma": luma}
+        return {"borders_S6": np.column_stack([self.times_s, np.array(self.sides)]), "borders": whole}
 
 
 class TextWatcher:
