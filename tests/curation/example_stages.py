@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from worldfoundry.core.video_io import read_video
 from worldfoundry.curation.stage import stage
 
 
@@ -37,6 +38,11 @@ def sharpness(row):
 def sharpest(row):
     values = row["sharpness_T"]
     return {"sharpness": [float(values[plan.first : plan.last].max()) for plan in row["plans"]]}
+
+
+@stage(inputs="path", outputs="count_again", isolate=True)
+def reads_again(row):
+    return {"count_again": len(read_video(Path(row["path"])).frames)}
 
 
 @stage(inputs="source_id", tags="kind", outputs="note", per="clip", images=True)

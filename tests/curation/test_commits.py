@@ -34,7 +34,7 @@ def test_columns_come_back(tmp_path: Path) -> None:
         assert commit["transitions"] == list(columns["transitions"])
         assert commit["episode"].about == {"$odd": [1]}
         np.testing.assert_array_equal(commit["episode"].actions_NA, episode.actions_NA)
-    assert read.event == {"stage": "some", "wall_s": 1.5, "cpu_s": 0.0}
+    assert read.event == {"stage": "some", "wall_s": 1.5, "cpu_s": 0.0, "decoded_frames": 0}
     with pytest.raises(DataError, match="returned set"):
         commits.write("bad", "k", columns={"x": {1, 2}})
 

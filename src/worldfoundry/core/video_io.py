@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -53,6 +54,32 @@ class VideoClip:
     frames: np.ndarray
     times_s: np.ndarray
     fps: float
+
+
+class FrameCount:
+    """How many frames were decoded."""
+
+    frames = 0
+
+
+_counting: ContextVar[tuple[FrameCount, ...]] = ContextVar("counting", default=())
+
+
+@contextmanager
+def count_decoded() -> Iterator[FrameCount]:
+    """Counts the frames that this thread decodes with this module, or that `note_decoded` is told of, inside the block."""
+    count = FrameCount()
+    token = _counting.set((*_counting.get(), count))
+    try:
+        yield count
+    finally:
+        _counting.reset(token)
+
+
+def note_decoded() -> None:
+    """One more frame was decoded: for decoding loops of their own."""
+    for count in _counting.get():
+        count.frames += 1
 
 
 @contextmanager
@@ -282,7 +309,9 @@ def _seek(container: Any, stream: Any, offset: int, path: Path | io.BytesIO) -> 
 
 def _decode(container: Any, stream: Any, path: Path | io.BytesIO) -> Iterator[Any]:
     try:
-        yield from container.decode(stream)
+        for frame in container.decode(stream):
+            note_decoded()
+            yield frame
     except (FFmpegError, OSError) as error:
         code = "TRUNCATED" if isinstance(error, AVEOFError) or "end of file" in str(error).lower() else "DECODE_ERROR"
         raise MediaError(code, f"{_name(path)} stops decoding: {_short(error)}.") from error

@@ -1,7 +1,7 @@
 """What finished stages leave on disk: one commit per stage in the folder of a source or of a clip.
 
 `<stage>.json` vouches for a commit: its key (a hash of the stage's name, version, parameters and inputs), the columns that
-were added, or why it failed, and the seconds it took. Arrays lie beside it in `<stage>-<key>.npz`, files in
+were added, or why it failed, the seconds it took and the frames it decoded. Arrays lie beside it in `<stage>-<key>.npz`, files in
 `<stage>-<key>.<ext>`. These come into place first, each by write, sync and rename, and the JSON last; so a commit is whole
 or absent, whenever the process is killed. A stage's next commit replaces the one before.
 """
@@ -88,7 +88,7 @@ class Commit:
 
     @property
     def event(self) -> Row:
-        return {name: self.facts[name] for name in ("stage", "wall_s", "cpu_s")}
+        return {name: self.facts.get(name) for name in ("stage", "wall_s", "cpu_s", "decoded_frames")}
 
 
 class Commits:
@@ -116,6 +116,7 @@ class Commits:
         failure: Failure | None = None,
         wall_s: float = 0.0,
         cpu_s: float = 0.0,
+        decoded_frames: int = 0,
         staging: Path | None = None,
     ) -> Commit:
         """Commit a stage's columns and the files in `staging` (named `<anything>.<ext>`), or its failure."""
@@ -135,6 +136,7 @@ class Commits:
             "failure": failure.to_dict() if failure else None,
             "wall_s": round(wall_s, 4),
             "cpu_s": round(cpu_s, 4),
+            "decoded_frames": decoded_frames,
         }
         with atomic_path(self.folder / f"{stage}.json") as temporary:
             temporary.write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Progress for people: a bar over the sources with what came of them, and at the end how fast each stage was."""
+"""Progress for people: a bar over the sources with what came of them, at the end how fast each stage was and how much was decoded."""
 
 from collections import Counter, defaultdict
 from contextlib import ExitStack
@@ -13,6 +13,7 @@ class Meter:
     def __init__(self, phase: str, sources: int) -> None:
         self.phase, self.sources = phase, sources
         self.done, self.seconds, self.failed = Counter[str](), defaultdict[str, float](float), Counter[str]()
+        self.decoded = 0
 
     def __enter__(self) -> "Meter":
         self.stack = ExitStack()
@@ -26,6 +27,7 @@ class Meter:
             self.done[event["stage"]] += 1
             self.seconds[event["stage"]] += event["wall_s"]
             self.failed[event["stage"]] += bool(event["code"])
+            self.decoded += event["decoded_frames"]
         self.bar.advance(note=self._note())
 
     def _note(self) -> str:
@@ -33,12 +35,13 @@ class Meter:
         return " ".join(f"{name} {count}" for name, count in self.done.items()) + (f", {bad} failed" if bad else "")
 
     def lines(self) -> list[str]:
-        """A line per stage: how often it ran, how fast one worker was, how often it failed."""
-        return [
+        """A line per stage: how often it ran, how fast one worker was, how often it failed; and one on the frames decoded."""
+        stages = [
             f"  {name:<12} {count} done, {count / max(self.seconds[name], 1e-9):.3g}/s per worker"
             + (f", {self.failed[name]} failed" if self.failed[name] else "")
             for name, count in self.done.items()
         ]
+        return stages + ([f"  {self.decoded} frames decoded"] if self.decoded else [])
 
     def __exit__(self, *error: object) -> None:
         self.stack.__exit__(None, None, None)

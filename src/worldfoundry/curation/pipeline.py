@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -83,29 +83,36 @@ def curate(
     prepare(config.scores)
     files = discover(config.input, exclude=config.out)
     store = Store(config.out)
-    with nullcontext(executor) if executor else open_executor(config, graph) as run_on, store.opened(config):
-        sources, unreadable = fingerprint(files, store, run_on)
-        _refuse_vanished(sources, store)
-        store.save_sources(sources, unreadable, len(files))
-        work = StageWork(config, own, retry)
-        analysed = _pending(sources, graph, store, retry)
-        with Meter("analyse", len(analysed)) as meter:
-            for result in run_on(work, analysed):
-                meter.add(result["events"])
-        found = collect(sources, graph, store, config)
-        if found.undone:
-            raise RuntimeError(f"the executor left {found.undone[0]!r} undone")
-        _forget_lost(found, store)
-        kept = found.kept
-        finished = _pending(
-            [{**row, "keep": kept[row["source_id"]]} for row in sources if row["source_id"] in kept], graph, store, retry
-        )
-        with Meter("finish clips", len(finished)) as meter:
-            for result in run_on(work, finished):
-                meter.add(result["events"])
-        found.runs |= {row["source_id"]: SourceRun(row, graph, store.source_folder(row["source_id"])) for row in finished}
-        processed = len({row["source_id"] for row in (*analysed, *finished)})
-        return _publish(found, unreadable, len(files), graph, store, config, timer, processed)
+    with ExitStack() as workers:
+        run_on = executor or workers.enter_context(open_executor(config, graph))
+        with store.opened(config):
+            sources, unreadable = fingerprint(files, store, run_on)
+            _refuse_vanished(sources, store)
+            store.save_sources(sources, unreadable, len(files))
+            work = StageWork(config, own, retry)
+            analysed = _pending(sources, graph, store, retry)
+            timer.decoded_to_analyse = _run("analyse", run_on, work, analysed)
+            found = collect(sources, graph, store, config)
+            if found.undone:
+                raise RuntimeError(f"the executor left {found.undone[0]!r} undone")
+            _forget_lost(found, store)
+            kept = found.kept
+            finished = _pending(
+                [{**row, "keep": kept[row["source_id"]]} for row in sources if row["source_id"] in kept], graph, store, retry
+            )
+            timer.decoded_to_encode = _run("finish clips", run_on, work, finished)
+            workers.close()  # now, so that the time and the memory of their processes count
+            found.runs |= {row["source_id"]: SourceRun(row, graph, store.source_folder(row["source_id"])) for row in finished}
+            processed = len({row["source_id"] for row in (*analysed, *finished)})
+            return _publish(found, unreadable, len(files), graph, store, config, timer, processed)
+
+
+def _run(phase: str, run_on: Executor, work: StageWork, rows: list[Row]) -> int:
+    """Run what is pending, with progress. Returns how many frames were decoded."""
+    with Meter(phase, len(rows)) as meter:
+        for result in run_on(work, rows):
+            meter.add(result["events"])
+    return meter.decoded
 
 
 def reselect(config: CurateConfig, *, stages: Sequence[FunctionStage] = ()) -> CurateSummary:
@@ -229,6 +236,7 @@ class _Timer:
 
     def __init__(self) -> None:
         self.started, self.wall_s, self.cpu_s = datetime.now(UTC), time.perf_counter(), _cpu_s()
+        self.decoded_to_analyse = self.decoded_to_encode = 0
 
     def row(self) -> Row:
         return {
@@ -236,6 +244,8 @@ class _Timer:
             "wall_s": round(time.perf_counter() - self.wall_s, 3),
             "cpu_s": round(_cpu_s() - self.cpu_s, 3),
             "peak_memory_mb": peak_memory_mb(),
+            "decoded_to_analyse": self.decoded_to_analyse,
+            "decoded_to_encode": self.decoded_to_encode,
         }
 
 

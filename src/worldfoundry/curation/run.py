@@ -18,9 +18,10 @@ from av.error import FFmpegError
 
 from worldfoundry.core.errors import MediaError, ResourceError
 from worldfoundry.core.files import disk_full_is_clear
+from worldfoundry.core.video_io import count_decoded
 from worldfoundry.curation.commits import Commit, Commits
 from worldfoundry.curation.graph import BASE, Graph
-from worldfoundry.curation.lowres import HEIGHT, WIDTH, Look, Pictures, watch_frames
+from worldfoundry.curation.lowres import SCALED, Look, SmallPictures, watch_frames
 from worldfoundry.curation.rows import RETRIED, Failure, Row, SourceError
 from worldfoundry.curation.stage import FunctionStage, Watcher
 from worldfoundry.curation.stages import WATCH, watched
@@ -44,6 +45,23 @@ class Step:
     @property
     def names(self) -> tuple[tuple[str, str | None], ...]:
         return tuple((stage.name, self.clip_id) for stage in self.stages)
+
+
+@dataclass(kw_only=True)
+class Spent:
+    """What a stage took. Of stages that share a decoding pass, the first one pays for all that is not another's own work."""
+
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    decoded_frames: int = 0
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Add what the block takes; CPU seconds are those of this thread, since decoders work in others meanwhile."""
+        wall_s, cpu_s = time.perf_counter(), time.thread_time()
+        yield
+        self.wall_s += time.perf_counter() - wall_s
+        self.cpu_s += time.thread_time() - cpu_s
 
 
 class Columns(Mapping[str, Any]):
@@ -155,41 +173,50 @@ class SourceRun:
         """Carry out a step and commit it, good or bad. Returns an event per stage."""
         commits, started, cpu = self.commits(step.clip_id), time.perf_counter(), time.process_time()
         commits.sweep()
-        staging = None
-        try:
-            with disk_full_is_clear(commits.folder), _blaming(step.first.name):
-                row: Mapping[str, Any] = self.columns
-                if step.clip_id:
-                    staging = commits.folder / ".staging"
-                    staging.mkdir(parents=True)
-                    row = self._clip_row(step.clip_id, staging)
-                shared = len(step.stages) > 1 or step.first.per == "frames"
-                results = self._watch(step) if shared else [step.first.added(row)]
-        except _Failed as failed:
+        staging, results, failed = None, [], None
+        spent = {stage.name: Spent() for stage in step.stages}
+        with count_decoded() as decoded:
+            try:
+                with disk_full_is_clear(commits.folder), _blaming(step.first.name):
+                    row: Mapping[str, Any] = self.columns
+                    if step.clip_id:
+                        staging = commits.folder / ".staging"
+                        staging.mkdir(parents=True)
+                        row = self._clip_row(step.clip_id, staging)
+                    shared = len(step.stages) > 1 or step.first.per == "frames"
+                    results = self._watch(step, spent) if shared else [step.first.added(row)]
+            except _Failed as error:
+                failed = error
+        first, others = spent[step.first.name], [spent[stage.name] for stage in step.stages[1:]]
+        first.wall_s = time.perf_counter() - started - sum(other.wall_s for other in others)
+        first.cpu_s = time.process_time() - cpu - sum(other.cpu_s for other in others)
+        first.decoded_frames = decoded.frames
+        if failed is not None:
             if staging is not None:
                 commits.sweep()
-            return self.fail(step, failed.stage, failed.code, failed.message, time.perf_counter() - started)
-        share = 1 / len(step.stages)
-        wall_s, cpu_s = share * (time.perf_counter() - started), share * (time.process_time() - cpu)
+            return self.fail(step, failed.stage, failed.code, failed.message, first)
+        return self._commit(step, results, staging, spent)
+
+    def _commit(self, step: Step, results: list[Row], staging: Path | None, spent: Mapping[str, Spent]) -> list[Row]:
         events: list[Row] = []
         for stage, result in zip(step.stages, results, strict=True):
+            took = vars(spent[stage.name])
             try:
                 with _blaming(stage.name):
-                    commit = commits.write(
-                        stage.name, self.keys[stage.name], columns=result, staging=staging, wall_s=wall_s, cpu_s=cpu_s
-                    )
+                    commits = self.commits(step.clip_id)
+                    commit = commits.write(stage.name, self.keys[stage.name], columns=result, staging=staging, **took)
             except _Failed as failed:  # the stage returned something that cannot be stored
                 return events + self.fail(step, failed.stage, failed.code, failed.message)
             events.append(self._note(stage.name, step.clip_id, commit))
         return events
 
-    def fail(self, step: Step, stage: str, code: str, message: str, wall_s: float = 0.0) -> list[Row]:
+    def fail(self, step: Step, stage: str, code: str, message: str, spent: Spent | None = None) -> list[Row]:
         """Commit that a stage failed. What the message says of a temporary copy it says of the file itself."""
         before = self.commits(step.clip_id).read(stage, self.keys[stage])
         attempt = before.failure.attempt + 1 if before and before.failure else 1
         message = message.replace(str(self.row.get("path") or self.row["uri"]), self.row["uri"])
         failure = Failure(stage=stage, code=code, message=message, attempt=attempt)
-        commit = self.commits(step.clip_id).write(stage, self.keys[stage], failure=failure, wall_s=wall_s)
+        commit = self.commits(step.clip_id).write(stage, self.keys[stage], failure=failure, **vars(spent or Spent()))
         return [self._note(stage, step.clip_id, commit)]
 
     def forget(self, stage: str, clip_id: str) -> None:
@@ -217,25 +244,25 @@ class SourceRun:
                 row[name] = commit[name]
         return {**row, "plan": plan, "staging": staging}
 
-    def _watch(self, step: Step) -> list[Row]:
+    def _watch(self, step: Step, spent: Mapping[str, Spent]) -> list[Row]:
         """One decoding pass for all stages of the step."""
-        pictures, watchers = Pictures(), {}
+        pictures, watchers = SmallPictures(), {}
         looks: list[Look] = []
         for stage in step.stages:
             if stage.name == WATCH:
-                looks.append(Look(size=(HEIGHT, WIDTH), add=pictures.add))
+                looks.append(Look(size=SCALED, add=pictures.add))
             else:
-                with _blaming(stage.name):
+                with _blaming(stage.name), spent[stage.name].counted():
                     watchers[stage.name] = stage.watcher(self.columns)
-                add = _blamed(stage.name, watchers[stage.name])
+                add = _blamed(stage.name, watchers[stage.name], spent[stage.name])
                 looks.append(Look(size=stage.picture, add=add, every_s=stage.every_s))
         frames = watch_frames(self.columns["path"], looks)
         results = []
         for stage in step.stages:
             if stage.name == WATCH:
-                results.append(watched(frames, np.stack(pictures.rgb)))
+                results.append(watched(frames, pictures.result()))
                 continue
-            with _blaming(stage.name):
+            with _blaming(stage.name), spent[stage.name].counted():
                 results.append(stage.checked(watchers[stage.name].result()))
         return results
 
@@ -271,9 +298,9 @@ def _blaming(stage: str) -> Iterator[None]:
         raise _Failed(stage, "INTERNAL_ERROR", f"{type(error).__name__}: {error}") from error
 
 
-def _blamed(stage: str, watcher: Watcher) -> Callable[[np.ndarray, float], None]:
+def _blamed(stage: str, watcher: Watcher, spent: Spent) -> Callable[[np.ndarray, float], None]:
     def add(picture_HWC: np.ndarray, time_s: float) -> None:
-        with _blaming(stage):
+        with _blaming(stage), spent.counted():
             watcher.add(picture_HWC, time_s)
 
     return add

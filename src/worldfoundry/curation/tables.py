@@ -3,7 +3,7 @@
 sources      files that gave at least one clip          shots        what the shot detector found in every decoded file
 clips        kept clips                                 rejected     dropped clips, with reasons
              (both with a column for every score and tag of the stages that ran)
-quarantine   files that gave no clip, with the reason   events       seconds per source and stage
+quarantine   files that gave no clip, with the reason   events       seconds and decoded frames per source and stage
 runs         one row per run of the command
 """
 
@@ -70,9 +70,11 @@ SCHEMAS: Mapping[str, Mapping[str, pa.DataType]] = {
         "opens_with": pa.string(),
         "opens_from_s": pa.float64(),
         "opens_confidence": pa.float64(),
+        "opens_decided_by": pa.string(),
         "closes_with": pa.string(),
         "closes_until_s": pa.float64(),
         "closes_confidence": pa.float64(),
+        "closes_decided_by": pa.string(),
     },
     "clips": {
         **_SPAN,
@@ -105,12 +107,15 @@ SCHEMAS: Mapping[str, Mapping[str, pa.DataType]] = {
         "stage": pa.string(),
         "wall_s": pa.float64(),
         "cpu_s": pa.float64(),
+        "decoded_frames": pa.int64(),
     },
     "runs": {
         "started": pa.string(),
         "wall_s": pa.float64(),
         "cpu_s": pa.float64(),
         "peak_memory_mb": pa.float64(),
+        "decoded_to_analyse": pa.int64(),
+        "decoded_to_encode": pa.int64(),
         "files": pa.int32(),
         "processed": pa.int32(),
         "clips": pa.int32(),
