@@ -161,7 +161,7 @@ class SourceRun:
         if first.name != WATCH and first.per != "frames":
             return (first,)
         others = [stage for stage in self.graph.source_stages if stage.per == "frames" and stage is not first]
-        return (first, *(stage for stage in others if self._pending(stage) and self._readable(stage)))
+        return (first, *(stage for stage in others if self._applies(stage) and self._pending(stage) and self._readable(stage)))
 
     def _readable(self, stage: FunctionStage) -> bool:
         makers = [self.graph[self.graph.maker[name]] for name in stage.inputs if name in self.graph.maker]
