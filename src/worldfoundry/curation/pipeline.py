@@ -29,7 +29,7 @@ from worldfoundry.curation.executors import Executor, open_executor
 from worldfoundry.curation.graph import Graph, build_graph, spec_of
 from worldfoundry.curation.meter import Meter
 from worldfoundry.curation.pack import loose_files, pack, read_ledger
-from worldfoundry.curation.report import write_report
+from worldfoundry.curation.report.page import Curated, write_report
 from worldfoundry.curation.rows import Row
 from worldfoundry.curation.run import SourceRun
 from worldfoundry.curation.scores.prepare import prepare
@@ -209,7 +209,9 @@ def _publish(
     summary = _summary(files, tables, processed, store)
     tables["runs"] = [*read_table(store.tables, "runs"), {**timer.row(), **_run_row(config, summary)}]
     write_table(store.tables, "runs", tables["runs"])
-    write_report(store, tables, summary)
+    write_report(
+        Curated(store=store, config=config, graph=graph, clips=found.clips, runs=found.runs, tables=tables, summary=summary)
+    )
     return summary
 
 

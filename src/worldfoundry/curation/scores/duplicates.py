@@ -10,7 +10,7 @@ import numpy as np
 
 from worldfoundry.curation.rows import Row
 from worldfoundry.curation.scores.config import ScoreConfig
-from worldfoundry.curation.scores.dedup import Candidate, duplicates, perceptual_matches, semantic_matches
+from worldfoundry.curation.scores.dedup import Candidate, Match, duplicates, perceptual_matches, semantic_matches
 from worldfoundry.curation.scores.signature import signature_of_luma
 
 
@@ -24,7 +24,8 @@ class Stored(Protocol):
 def reject_duplicates(clips: list[Row], runs: Mapping[str, Stored], config: ScoreConfig) -> list[Row]:
     """The same clips; a kept one whose content another kept one has too is rejected, and says which, how it was found, how alike.
 
-    Of two the one with more pixels stays, then the longer one. Images are left alone.
+    Of two the one with more pixels stays, then the longer one. Images are left alone. Clips that were compared get `matches`:
+    the pairs in which they come first.
     """
     places = {}
     for source_id in {clip["source_id"] for clip in clips if not clip["image"]}:
@@ -48,8 +49,13 @@ def reject_duplicates(clips: list[Row], runs: Mapping[str, Stored], config: Scor
         for clip in live
     ]
     gone = duplicates(sizes, matches)
+    firsts: dict[str, list[Match]] = {clip["clip_id"]: [] for clip in live}
+    for pair in matches:
+        firsts[pair.a].append(pair)
     made = []
     for clip in clips:
+        if clip["clip_id"] in firsts:
+            clip = {**clip, "matches": firsts[clip["clip_id"]]}
         match = gone.get(clip["clip_id"])
         if match is not None:
             about = {"duplicate_of": match.b, "duplicate_kind": match.kind, "duplicate_score": match.score}
