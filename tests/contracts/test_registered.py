@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from worldfoundry.autoregressive.config import SIZES as AUTOREGRESSIVE_SIZES
 from worldfoundry.core.checkpoint import load_component, save_component
 from worldfoundry.core.contracts import Guard, VideoTokenizer
 from worldfoundry.core.registry import KINDS, factory_for
@@ -24,6 +25,7 @@ from worldfoundry.tokenizers.config import NAMED
 DEBUG_FIELDS = {
     "tokenizer": [NAMED[name].to_dict() for name in NAMED if name.startswith("debug")],
     "dit": [SIZES["debug"].to_dict()],
+    "autoregressive": [AUTOREGRESSIVE_SIZES["debug"].to_dict()],
 }
 
 

@@ -12,6 +12,7 @@ from worldfoundry.core.errors import CheckpointError, did_you_mean
 KINDS: dict[str, str] = {
     "tokenizer": "worldfoundry.tokenizers.build:build_tokenizer",
     "dit": "worldfoundry.diffusion.build:build_dit",
+    "autoregressive": "worldfoundry.autoregressive.build:build_transformer",
 }
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 ORIGINAL_KINDS = {
     "tokenizer": "worldfoundry.tokenizers.original:from_original",
     "dit": "worldfoundry.diffusion.original:from_original",
+    "autoregressive": "worldfoundry.autoregressive.original:from_original",
     "diffusion_decoder": "worldfoundry.diffusion.original:from_original",
 }
 # `_class_name` of a diffusers-layout config.json → function (state_dict, config) → component
@@ -40,7 +41,7 @@ def load(
     offload: "Level | Literal['auto']" = "auto",
     weights: Literal["stored", "int8"] = "stored",
 ) -> Any:
-    """Load a tokenizer, a network or a world; eval mode, no gradients, with `.config` and `.provenance`.
+    """Load a tokenizer, a network, a world or a diffusion decoder; eval mode, no gradients, with `.config` and `.provenance`.
 
     A name is that of a shipped model (`worldfoundry models list`). A folder with `model_index.json` gives a world, one with
     `config.json` (ours or diffusers' layout) the component it names. `dtype=None` keeps the stored dtype; `device=None` keeps
@@ -51,8 +52,11 @@ def load(
     dtype = pick_dtype(dtype) if isinstance(dtype, str) else dtype
     device = pick_device(device) if isinstance(device, str) else device
     if (folder / "model_index.json").is_file():
+        from worldfoundry.inference import ar_folder
         from worldfoundry.inference.world_folder import load_world
 
+        if read_fields(folder / "model_index.json").get("_class_name") == ar_folder.CLASS:
+            return ar_folder.load_ar_world(folder, dtype=dtype, device=device, offload=offload, weights=weights)
         world = load_world(folder, dtype=dtype, device=device, offload=offload, weights=weights)
         check_same_latents(world.network.config.out_channels, world.tokenizer.spec.channels, folder)
         return world
@@ -61,6 +65,11 @@ def load(
             f"{str(name_or_folder)!r} is an adapter, not a model.",
             f"Load its world, then `world.load_adapter({str(name_or_folder)!r})`; or `worldfoundry generate --adapter`.",
         )
+    config = folder / "config.json"
+    if config.is_file() and read_fields(config).get("kind") == "token_decoder":
+        from worldfoundry.inference.token_decoder import load_token_decoder
+
+        return load_token_decoder(folder, dtype=dtype, device=device)
     return load_part(folder, dtype=dtype, device=device)
 
 

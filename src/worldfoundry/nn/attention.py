@@ -84,3 +84,19 @@ class CrossAttention(nn.Module):
         """Each [B, h, M, d], keys normalised."""
         k, v = self.to_kv(context_BMC).unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         return self.norm_k(k), v
+
+
+def grouped_attention(
+    q_BhLd: Tensor, k_BgMd: Tensor, v_BgMd: Tensor, *, causal: bool = False, mask_BM: Tensor | None = None
+) -> Tensor:
+    """softmax(q kᵀ / √d) v → [B, h, L, d], where each key head serves h/g consecutive query heads.
+
+    `causal`: the L queries are the last L of the M keys' places, and see none after their own. `mask_BM`: True = attend.
+    """
+    (B, h, L, d), (g, M) = q_BhLd.shape, k_BgMd.shape[1:3]
+    if L == 1 or not causal:  # no query sees less than another: the group's heads are further queries of one key head
+        mask = None if mask_BM is None else mask_BM[:, None, None]
+        out = F.scaled_dot_product_attention(q_BhLd.reshape(B, g, h // g * L, d), k_BgMd, v_BgMd, attn_mask=mask)
+        return out.view(B, h, L, d)
+    mask = None if L == M else torch.ones(L, M, dtype=torch.bool, device=q_BhLd.device).tril(M - L)
+    return F.scaled_dot_product_attention(q_BhLd, k_BgMd, v_BgMd, attn_mask=mask, is_causal=mask is None, enable_gqa=h != g)
