@@ -1,7 +1,8 @@
-"""`worldfoundry train tokenizer | diffusion | student`."""
+"""`worldfoundry train tokenizer | diffusion | student | autoregressive`."""
 
 from worldfoundry.core.progress import say
 from worldfoundry.recipes.config import TrainDiffusionConfig, TrainTokenizerConfig
+from worldfoundry.recipes.train_autoregressive_config import TrainAutoregressiveConfig
 from worldfoundry.recipes.train_student_config import TrainStudentConfig
 
 
@@ -36,8 +37,21 @@ def run_student(config: TrainStudentConfig) -> int:
     return 0
 
 
+def run_autoregressive(config: TrainAutoregressiveConfig) -> int:
+    from worldfoundry.recipes.train_autoregressive import train_autoregressive
+
+    done = train_autoregressive(config)
+    say(
+        f"world in {done.folder}: held-out {done.metrics['held_out_nll']:g} nats a token (knowing nothing: "
+        f"{done.metrics['uniform_nll']:g}), {100 * done.metrics['held_out_accuracy']:.1f} % right (copying the frame before: "
+        f"{100 * done.metrics['copy_accuracy']:.1f} %)"
+    )
+    return 0
+
+
 SUBCOMMANDS = {
     "tokenizer": (TrainTokenizerConfig, run_tokenizer, "a video tokenizer, on a folder that `curate` wrote"),
     "diffusion": (TrainDiffusionConfig, run_diffusion, "a world model, in the latent space of a tokenizer"),
+    "autoregressive": (TrainAutoregressiveConfig, run_autoregressive, "a world model, on the tokens of a discrete tokenizer"),
     "student": (TrainStudentConfig, run_student, "an adapter with which a world samples in 1 to 4 steps"),
 }

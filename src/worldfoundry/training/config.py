@@ -185,6 +185,19 @@ class DiffusionLossConfig(Config):
         return self
 
 
+class TokenLossConfig(Config):
+    """What of a clip's tokens an autoregressive model learns to predict, and how."""
+
+    prefix_latents: int = Field(default=1, ge=0)
+    """Latent frames of a clip that are given and not learned (none of an image)."""
+    z_weight: float = Field(default=1e-4, ge=0)
+    """Weight of the squared log normaliser, which keeps logits small (as in the released code)."""
+    text_dropout: float = Field(default=0.1, ge=0, le=1)
+    """Share of samples whose text is dropped, so that the model also goes on without."""
+    text_start: Share = 0.0
+    """Share of the budget after which captions are seen."""
+
+
 class LoRAConfig(Config):
     """Which layers of a network get low-rank additions, and how large these are."""
 
