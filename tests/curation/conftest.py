@@ -14,7 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from worldfoundry.core.errors import DownloadError
 from worldfoundry.core.video_io import write_video
+from worldfoundry.curation import shots_network
 
 UPRIGHT = [0x10000, 0, 0, 0, 0x10000, 0]
 QUARTER_TURN = [0, 0x10000, 0, -0x10000 % 2**32, 0, 0]
@@ -136,6 +138,16 @@ class Zoo:
         path = self.folder / f"{name}.episode.parquet"
         pq.write_table(table, path)
         return path
+
+
+@pytest.fixture(autouse=True)
+def _without_transnet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where TransNet V2 cannot be had: no test goes online or comes out differently where the weights happen to be cached."""
+
+    def nowhere(name: str) -> Path:
+        raise DownloadError(f"The model {name!r} is not in the cache.", "These tests do without it.")
+
+    monkeypatch.setattr(shots_network, "get_model", nowhere)
 
 
 @pytest.fixture

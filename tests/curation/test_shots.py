@@ -166,7 +166,7 @@ class TestDoubt:
     def test_the_sure_stay_and_the_doubtful_take_the_answer(self) -> None:
         config = ShotConfig(network_share=1.0)
         judged = judge([*self.proposed], self.pictures, self.network(0.7), config)
-        assert [t.decided_by for t in judged] == ["fast", "transnetv2", "transnetv2", "transnetv2", "fast"]
+        assert [t.decided_by for t in judged] == ["fast", "network", "network", "network", "fast"]
         assert [t.confidence for t in judged[1:4]] == [0.75] * 3
         assert judged[0] == self.proposed[0]
         assert judged[4] == self.proposed[4]
@@ -181,11 +181,34 @@ class TestDoubt:
         asked.clear()
         judged = judge([*self.proposed], self.pictures, self.network(0.7, asked), ShotConfig(network_share=0.0))
         assert len(asked) == 1
-        assert [t.decided_by for t in judged] == ["fast", "fast", "transnetv2", "transnetv2", "fast"]
+        assert [t.decided_by for t in judged] == ["fast", "fast", "network", "network", "fast"]
 
     def test_it_needs_its_own_size_of_picture(self) -> None:
         with pytest.raises(ValueError, match="27, 48"):
             judge([*self.proposed], self.pictures[:, :18, :32], self.network(0.7), CONFIG)
+
+    def test_everywhere_it_adds_what_touches_nothing_found(self) -> None:
+        """A single frame above the threshold is a cut after it, a run of them a dissolve; beside what was found it is that."""
+
+        def predict(rgb_THWC: np.ndarray) -> np.ndarray:
+            return rgb_THWC[:, 0, 0, 0] / np.float32(100)
+
+        pictures = self.pictures.copy()
+        pictures[[99, 301, 649, *range(900, 912)], 0, 0, 0] = 70
+        proposed = [t for t in self.proposed if t.start in (100, 500, 800)]
+        judged = judge(proposed, pictures, predict, ShotConfig(network="everywhere"))
+        assert [(t.kind, t.start, t.end, t.decided_by) for t in judged] == [
+            ("cut", 100, 100, "fast"),
+            ("cut", 302, 302, "network"),
+            ("cut", 650, 650, "network"),
+            ("dissolve", 901, 912, "network"),
+        ]
+        assert judged[-1].confidence == 0.75
+
+    def test_answers_do_not_show_the_last_digits_of_the_arithmetic(self) -> None:
+        config, tiny = ShotConfig(network_share=1.0), 1e-5
+        a, b = (judge([*self.proposed], self.pictures, self.network(0.7 + sign * tiny), config) for sign in (-1, 1))
+        assert a == b
 
     def test_it_is_not_asked_about_wipes(self) -> None:
         wipes = [Transition(kind="wipe", start=500, end=510, confidence=0.51)]

@@ -34,6 +34,7 @@ from worldfoundry.curation.rows import Row
 from worldfoundry.curation.run import SourceRun
 from worldfoundry.curation.scores.prepare import prepare
 from worldfoundry.curation.select import conditions
+from worldfoundry.curation.shots_network import fetch_network
 from worldfoundry.curation.sources import fingerprint
 from worldfoundry.curation.stage import FunctionStage
 from worldfoundry.curation.stages import ENCODE
@@ -77,7 +78,7 @@ def curate(
     machine cannot carry the plan; ResourceError if the disk is full (then the same call resumes).
     """
     timer = _Timer()
-    config, own = _portable(config, stages)
+    config, own = _portable(config.replace(shots=fetch_network(config.shots)), stages)
     graph = build_graph(config, own)
     conditions(config, (*graph.scores, *graph.tags))  # a bad condition is said before the work
     prepare(config.scores)

@@ -10,7 +10,7 @@ camera movement costs little and a change of scene costs much.
 - A fade runs through blank frames (nearly uniform and nearly black or white), extended over the ramps on both sides.
 - Wipes and dissolves are in files of their own.
 
-What it is unsure of (evidence near a threshold) can be put to a network, which sees the frames around at 27 x 48.
+What it is unsure of (evidence near a threshold) is put to a network, which sees the frames around at 27 x 48, unless that is off.
 """
 
 from dataclasses import replace

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["cut", "fade", "dissolve", "wipe"]
-Judge = Literal["fast", "transnetv2"]
+Judge = Literal["fast", "network"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """The stages that come with curation, in the order in which they run.
 
-    probe → watch → episode → shots → plan → motion, scores →  select  → encode, captions
-    (one file: decoded once, in `watch`)                      (all clips)  (one clip)
+    probe → watch, network_pictures → episode → shots → plan → motion, scores →  select  → encode, captions
+    (one file: decoded once, in `watch` and with it)                          (all clips)  (one clip)
 
 A source's row begins with `source_id`, `uri`, `path` (a local file), `image`, `episode_path` and `caption` (both may be
 empty). A stage raises MediaError or SourceError to send its source to quarantine, or its clip to the rejected ones.
@@ -19,13 +19,14 @@ import numpy as np
 from worldfoundry.core.video_io import read_image
 from worldfoundry.curation.config import CurateConfig, ShotConfig
 from worldfoundry.curation.encode import Coding, encode_clip, encode_image
-from worldfoundry.curation.lowres import FrameTable, decode_lowres
+from worldfoundry.curation.lowres import SCALED, FrameTable, Pictures, decode_lowres
 from worldfoundry.curation.plan import plan_clips, plan_image
 from worldfoundry.curation.probe import probe_source
 from worldfoundry.curation.rows import Row
 from worldfoundry.curation.scores.borders import crop_box
 from worldfoundry.curation.scores.stages import BORDERS, borders_of, score_stages
 from worldfoundry.curation.shots import Transition, find_transitions, luma_change, spans_between
+from worldfoundry.curation.shots_network import doubt_network
 from worldfoundry.curation.sidecars import check_episode, read_episode, write_episode
 from worldfoundry.curation.stage import FunctionStage
 from worldfoundry.data.buckets import bucket_name
@@ -43,11 +44,16 @@ def default_stages(config: CurateConfig) -> tuple[FunctionStage, ...]:
     plan = {"max_s": config.max_s, "trim_frames": config.trim_frames}
     crop = config.encode.crop if config.scores.measure else "off"  # borders are measured there
     coding = {"crf": config.crf, "gop": config.gop, "copy_gop": config.copy_gop, "crop": crop}
+    watching = {"per": "frames", "picture": SCALED, "isolate": True}
+    seen, looks = SMALL, []
+    if config.shots.network != "off":
+        seen, looks = LARGER, [stage("network_pictures", watch_larger, "path", LARGER, **watching)]
     return (
         stage("probe", probe, "path uri", "info", images=True, isolate=True),
-        stage(WATCH, watch, "path", "frames pictures_THWC video", isolate=True),
+        stage(WATCH, watch, "path", f"frames {SMALL} video", isolate=True, version=2),
+        *looks,
         stage("episode", episode, "episode_path frames", "episode"),
-        stage("shots", shots, "frames pictures_THWC", "transitions shots", parameters=config.shots.to_dict()),
+        stage("shots", shots, f"frames {seen}", "transitions shots", parameters=config.shots.to_dict(), version=2),
         stage("plan", plan_source, "source_id image frames transitions", "plans", parameters=plan, images=True),
         stage("motion", motion, "pictures_THWC plans", "motion", scores=("motion",)),
         stage(
@@ -66,6 +72,7 @@ def default_stages(config: CurateConfig) -> tuple[FunctionStage, ...]:
 
 
 WATCH, ENCODE = "watch", "encode"
+SMALL, LARGER = "pictures_THWC", "network_pictures_THWC"
 
 
 def probe(row: Row) -> Row:
@@ -91,6 +98,17 @@ def watched(frames: FrameTable, pictures_THWC: np.ndarray) -> Row:
     return {"frames": frames, "pictures_THWC": pictures_THWC, "video": video}
 
 
+class LargerPictures(Pictures):
+    """Keeps every frame at 27 x 48, which is what the pass scales frames to anyway."""
+
+    def result(self) -> Row:
+        return {LARGER: np.stack(self.rgb)}
+
+
+def watch_larger(row: Row) -> LargerPictures:
+    return LargerPictures()
+
+
 def episode(row: Row) -> Row:
     """The table beside the video, checked against its frames; its clock starts at the first frame."""
     if not row["episode_path"]:
@@ -102,9 +120,13 @@ def episode(row: Row) -> Row:
 
 
 def shots(row: Row, **thresholds: float) -> Row:
-    """Transitions as frame numbers, and the rows of the table `shots` (without the source's id)."""
-    frames = row["frames"]
-    transitions = find_transitions(row["pictures_THWC"], frames.fps, ShotConfig.from_dict(thresholds))
+    """Transitions as frame numbers, and the rows of the table `shots` (without the source's id).
+
+    Raises DownloadError if the network is wanted, something is doubtful, and its weights are not to be had here.
+    """
+    frames, config = row["frames"], ShotConfig.from_dict(thresholds)
+    pictures_THWC = row[SMALL if config.network == "off" else LARGER]
+    transitions = find_transitions(pictures_THWC, frames.fps, config, doubt_network(config))
     return {"transitions": transitions, "shots": shot_rows(frames, transitions)}
 
 
@@ -158,7 +180,10 @@ def encode(row: Row, *, crf: int, gop: int, copy_gop: int, crop: Literal["black"
 
 
 def shot_rows(frames: FrameTable, transitions: list[Transition]) -> list[Row]:
-    """Shots between transitions, and the transitions on both sides of each; `start` and `end` are the file's own ends."""
+    """Shots between transitions, and the transitions on both sides of each.
+
+    `start` and `end` are the file's own ends, which nobody decided.
+    """
     before, after = {t.end: t for t in transitions}, {t.start: t for t in transitions}
 
     def seconds(frame: int) -> float:
@@ -179,9 +204,11 @@ def shot_rows(frames: FrameTable, transitions: list[Transition]) -> list[Row]:
                 "opens_with": opening.kind if opening else "start",
                 "opens_from_s": seconds(opening.start) if opening else seconds(start),
                 "opens_confidence": opening.confidence if opening else 1.0,
+                "opens_decided_by": opening.decided_by if opening else None,
                 "closes_with": closing.kind if closing else "end",
                 "closes_until_s": seconds(closing.end) if closing else seconds(end),
                 "closes_confidence": closing.confidence if closing else 1.0,
+                "closes_decided_by": closing.decided_by if closing else None,
             }
         )
     return rows
