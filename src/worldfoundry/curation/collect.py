@@ -39,7 +39,16 @@ JSON_FIELDS = (
     "state_names",
 )
 # Field of key.json → column that it is taken from if there is anything in it.
-JSON_IF_ANY = {"episode": "about", "crop": "crop"}
+JSON_IF_ANY = {"episode": "about", "crop": "crop", "caption_windows": "caption_windows"}
+# One of the caption windows of a clip: frames [first, last), what is said of them and by whom, or why nothing is.
+WINDOW = {
+    "first": pa.int32(),
+    "last": pa.int32(),
+    "text": pa.string(),
+    "source": pa.string(),
+    "tokens": pa.int32(),
+    "error": pa.string(),
+}
 # Reasons of a clip whose stage failed keep these codes; others are named after the stage.
 KEPT_CODES = frozenset({"DECODER_CRASHED", "DECODER_TIMEOUT", "STAGE_CRASHED", "STAGE_TIMEOUT", "OUT_OF_MEMORY"})
 NOT_ENCODED = "NOT_ENCODED"
@@ -202,7 +211,12 @@ def extra_columns(graph: Graph) -> dict[str, dict[str, pa.DataType]]:
     own = {**dict.fromkeys(graph.tags, pa.string()), **dict.fromkeys(graph.scores, pa.float64())}
     if "signatures" in graph.maker:
         own |= {"duplicate_of": pa.string(), "duplicate_kind": pa.string(), "duplicate_score": pa.float64()}
-    return {"clips": own | {"crop": pa.list_(pa.int32())}, "rejected": own}
+    kept: dict[str, pa.DataType] = {"crop": pa.list_(pa.int32())}
+    if "caption_windows" in graph.maker:
+        kept["caption_windows"] = pa.list_(pa.struct(WINDOW))
+    if "caption_embedding" in graph.maker:
+        kept["caption_embedding"] = pa.list_(pa.float32())
+    return {"clips": own | kept, "rejected": own}
 
 
 def _no_clip(run: SourceRun, clips: list[Row]) -> Failure | None:
@@ -220,7 +234,8 @@ def _no_clip(run: SourceRun, clips: list[Row]) -> Failure | None:
     longest_s = max(clip["duration_s"] for clip in clips)
     count = video["num_frames"] if video else 1
     message = f"{count} frames gave no clip: {len(clips)} rejected, the longest of {longest_s:.2f} s."
-    return Failure(stage=ENCODE if code.endswith("_FAILED") or code in KEPT_CODES else "select", code=code, message=message)
+    stage = code.removesuffix("_FAILED").lower() if code.endswith("_FAILED") else ENCODE if code in KEPT_CODES else "select"
+    return Failure(stage=stage, code=code, message=message)
 
 
 def _source_facts(run: SourceRun, clips: list[Row]) -> Row:

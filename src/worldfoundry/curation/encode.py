@@ -101,8 +101,11 @@ def encode_clip(
     )
 
 
-def encode_image(picture_HWC: np.ndarray, out: Path, coding: Coding) -> EncodedClip:
-    """An image as a clip of one frame; its rate is recorded as 0."""
+def encode_image(picture_HWC: np.ndarray, out: Path, coding: Coding, *, crop: Box | None = None) -> EncodedClip:
+    """An image as a clip of one frame; its rate is recorded as 0. `crop` is the box of it to keep."""
+    if crop is not None:
+        left, top, width, height = crop
+        picture_HWC = np.ascontiguousarray(picture_HWC[top : top + height, left : left + width])
     write_video(out, picture_HWC[None], 1.0, crf=coding.crf, gop=1)
     shape, strip = check_clip(out, 1)
     return EncodedClip(
@@ -114,6 +117,7 @@ def encode_image(picture_HWC: np.ndarray, out: Path, coding: Coding) -> EncodedC
         height=shape[0],
         times_s_T=np.zeros(1),
         strip_webp=strip,
+        crop=crop,
     )
 
 

@@ -10,12 +10,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 
 from worldfoundry.core.errors import MediaError
-from worldfoundry.core.video_io import note_decoded, open_video
+from worldfoundry.core.video_io import IMAGE_SUFFIXES, note_decoded, open_video, read_image
 from worldfoundry.curation.shots_pictures import shrink
 
 SCALED = 27, 48
@@ -182,9 +183,11 @@ def decode_lowres(path: Path) -> tuple[FrameTable, np.ndarray]:
 def watch_frames(path: Path, looks: Sequence[Look]) -> FrameTable:
     """Decode every frame of a video once, show each to all who look, and return the table of times.
 
-    A break in the middle is noted in `problem`, not raised. Raises MediaError: as `core.video_io.open_video`;
-    NO_FRAMES or what broke it if nothing decodes.
+    A break in the middle is noted in `problem`, not raised. An image is one frame at time 0. Raises MediaError: as
+    `core.video_io.open_video`; NO_FRAMES or what broke it if nothing decodes.
     """
+    if Path(path).suffix.lower() in IMAGE_SUFFIXES:
+        return _watch_image(Path(path), looks)
     with open_video(path) as (container, stream):
         rate = stream.average_rate or stream.guessed_rate or 24
         seen = _Pass(looks, float(stream.time_base), stream.start_time or 0, float(rate))
@@ -209,6 +212,21 @@ def watch_frames(path: Path, looks: Sequence[Look]) -> FrameTable:
         variable_rate=variable,
         longest_closed_gop=seen.longest_closed_gop(),
         problem=seen.problem,
+    )
+
+
+def _watch_image(path: Path, looks: Sequence[Look]) -> FrameTable:
+    seen = _Pass(looks, 1.0, 0, 24.0)
+    seen.add(av.VideoFrame.from_ndarray(read_image(path), format="rgb24"))
+    return FrameTable(
+        pts_T=np.zeros(1, dtype=np.int64),
+        damaged_T=np.zeros(1, dtype=bool),
+        time_base=Fraction(1),
+        zero_pts=0,
+        fps=24.0,
+        variable_rate=False,
+        longest_closed_gop=0,
+        problem="",
     )
 
 

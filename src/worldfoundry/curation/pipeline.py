@@ -32,7 +32,7 @@ from worldfoundry.curation.pack import loose_files, pack, read_ledger
 from worldfoundry.curation.report.page import Curated, write_report
 from worldfoundry.curation.rows import Row
 from worldfoundry.curation.run import SourceRun
-from worldfoundry.curation.scores.prepare import prepare
+from worldfoundry.curation.scores.prepare import prepare, settled
 from worldfoundry.curation.select import conditions
 from worldfoundry.curation.shots_network import fetch_network
 from worldfoundry.curation.sources import fingerprint
@@ -138,7 +138,7 @@ def reselect(config: CurateConfig, *, stages: Sequence[FunctionStage] = ()) -> C
 
 
 def _portable(config: CurateConfig, stages: Sequence[FunctionStage]) -> tuple[CurateConfig, tuple[FunctionStage, ...]]:
-    """Stages by name where they can be found by it, so that other processes have them too. Raises UsageError."""
+    """Nothing left to this process: stages by name where they can be found by it, scores settled. Raises UsageError."""
     named, alone = [], []
     for stage in stages:
         spec = spec_of(stage)
@@ -152,7 +152,8 @@ def _portable(config: CurateConfig, stages: Sequence[FunctionStage]) -> tuple[Cu
         else:
             alone.append(stage)
     absolute = [str(Path(spec).expanduser().absolute()) if _is_file(spec) else spec for spec in config.stages]
-    return config.replace(stages=(*absolute, *named), out=config.out.absolute()), tuple(alone)
+    scores = settled(config.scores, config.where)
+    return config.replace(stages=(*absolute, *named), out=config.out.absolute(), scores=scores), tuple(alone)
 
 
 def _is_file(spec: str) -> bool:

@@ -7,6 +7,7 @@ Reason codes of the quarantine table (one row per file that yields no clip):
   SIDECAR_UNREADABLE SIDECAR_COLUMNS SIDECAR_SHORT SIDECAR_NOT_FINITE SIDECAR_TIMES   the episode beside it disagrees
   DECODER_CRASHED DECODER_TIMEOUT              the process that decoded it died, or took longer than allowed
   STAGE_CRASHED STAGE_TIMEOUT                  the same in a stage that does not decode
+  CAPTIONS_FAILED                              the server that captions did not answer; tried again on the next run
   OUT_OF_MEMORY INTERNAL_ERROR                 the machine's or this program's fault; tried again on the next run
 """
 
@@ -18,7 +19,7 @@ from worldfoundry.core.errors import DataError
 Row = dict[str, Any]
 
 # What ended so is tried again on the next run: the fault may not lie in the file.
-RETRIED = frozenset({"MISSING", "UNREADABLE", "OUT_OF_MEMORY", "INTERNAL_ERROR"})
+RETRIED = frozenset({"MISSING", "UNREADABLE", "OUT_OF_MEMORY", "INTERNAL_ERROR", "CAPTIONS_FAILED"})
 
 
 class SourceError(DataError):

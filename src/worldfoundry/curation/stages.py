@@ -67,7 +67,7 @@ def default_stages(config: CurateConfig) -> tuple[FunctionStage, ...]:
             isolate=True,
             per="clip",
         ),
-        *score_stages(config.scores),
+        *score_stages(config.scores, crop),
     )
 
 
@@ -155,7 +155,7 @@ def encode(row: Row, *, crf: int, gop: int, copy_gop: int, crop: Literal["black"
     whole = row.get("borders")
     box = crop_box(borders_of(row, row["plan"]), whole["height"], whole["width"], crop) if whole else None
     if row["image"]:
-        encoded = encode_image(read_image(row["path"]), out, coding)
+        encoded = encode_image(read_image(row["path"]), out, coding, crop=box)
     else:
         encoded = encode_clip(Path(row["path"]), row["info"], row["frames"], row["plan"], out, coding, crop=box)
     out.with_suffix(".strip.webp").write_bytes(encoded.strip_webp)

@@ -1,5 +1,7 @@
 """Copies of one clip are found however they were changed in time or written over; other clips of the same scene are not copies."""
 
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -143,3 +145,15 @@ def test_the_nearest_centroid_is_the_same_by_any_library() -> None:
     random = np.random.default_rng(0)
     x, c = random.normal(size=(50, 16)).astype(np.float32), random.normal(size=(5, 16)).astype(np.float32)
     assert nearest(x, c).tolist() == (x @ c.T).argmax(1).tolist()
+
+
+def test_faiss_finds_the_pairs_that_numpy_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("faiss")
+    random = np.random.default_rng(3)
+    x = np.repeat(random.normal(size=(60, 16)), 3, axis=0) + random.normal(0, 0.02, (180, 16))
+    x = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+    names = [f"{i:03}" for i in range(180)]
+    found = semantic_matches(names, x, threshold=0.98, block=30)
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    assert semantic_matches(names, x, threshold=0.98, block=30) == found
+    assert len(found) > 100

@@ -1,5 +1,6 @@
 """Embedders of any origin give one vector of length 1 per clip; a taxonomy names the nearest label."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from worldfoundry.core.errors import CheckpointError, DataError
+from worldfoundry.core.errors import CheckpointError, DataError, UsageError
 from worldfoundry.curation.scores.embedding import EffNetEmbedder, as_tensor, clip_embedder, unit
-from worldfoundry.curation.scores.video_type import read_taxonomy, taxonomy_of
+from worldfoundry.curation.scores.video_type import classifier, read_taxonomy, taxonomy_of
 from worldfoundry.perception.effnet_lite0 import EfficientNetLite0
 
 FRAMES = list(np.random.default_rng(0).integers(0, 256, (5, 40, 60, 3), dtype=np.uint8))
@@ -49,12 +50,17 @@ def save_network(folder: Path, kind: str) -> None:
     torch.manual_seed(0)
     if kind == "picture":
         transformers.ViTModel(transformers.ViTConfig(**small, patch_size=8)).save_pretrained(folder)
+    elif kind == "picture and words":
+        words = {name: value for name, value in small.items() if name != "image_size"}
+        text = {**words, "vocab_size": 8, "max_position_embeddings": 8}
+        config = transformers.CLIPConfig(text_config=text, vision_config={**small, "patch_size": 8}, projection_dim=16)
+        transformers.CLIPModel(config).save_pretrained(folder)
     else:
         config = transformers.VideoMAEConfig(**small, patch_size=8, num_frames=4, tubelet_size=2)
         transformers.VideoMAEModel(config).save_pretrained(folder)
 
 
-@pytest.mark.parametrize("kind", ["picture", "video"])
+@pytest.mark.parametrize("kind", ["picture", "picture and words", "video"])
 def test_a_transformers_folder_is_an_embedder(tmp_path: Path, kind: str) -> None:
     save_network(tmp_path / kind, kind)
     embed = clip_embedder(str(tmp_path / kind))
@@ -63,7 +69,7 @@ def test_a_transformers_folder_is_an_embedder(tmp_path: Path, kind: str) -> None
     assert vector.shape == (16,)
     assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
     assert embed(FRAMES) == pytest.approx(vector)
-    assert (embed(FRAMES[::-1]) == pytest.approx(vector, abs=1e-5)) == (kind == "picture")  # only one knows of time
+    assert (embed(FRAMES[::-1]) == pytest.approx(vector, abs=1e-5)) == (kind != "video")  # only one knows of time
 
 
 def test_a_folder_without_a_network_is_refused(tmp_path: Path) -> None:
@@ -89,3 +95,20 @@ def test_the_nearest_label_is_named_with_its_lead(tmp_path: Path) -> None:
     (tmp_path / "no.json").write_text('{"labels": {}}')
     with pytest.raises(DataError, match="is no taxonomy"):
         read_taxonomy(tmp_path / "no.json", "other")
+
+
+def by_sign(embedding_D: np.ndarray) -> dict[str, float]:
+    return {"plus": float(embedding_D[0]), "minus": -float(embedding_D[0])}
+
+
+def test_a_classifier_may_be_a_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "my_types", sys.modules[__name__])
+    monkeypatch.setattr(sys.modules[__name__], "nothing", lambda embedding_D: {}, raising=False)
+    classify = classifier("my_types:by_sign", "effnet-lite0")
+    assert classify(np.array([-0.25, 0])) == {
+        "video_type": "minus",
+        "video_type_similarity": 0.25,
+        "video_type_margin": 0.5,
+    }
+    with pytest.raises(UsageError, match="a dictionary of a number per label"):
+        classifier("my_types:nothing", "effnet-lite0")(np.zeros(2))

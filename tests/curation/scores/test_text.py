@@ -67,3 +67,42 @@ def test_an_empty_folder_is_refused(tmp_path) -> None:
     pytest.importorskip("onnxruntime")
     with pytest.raises(CheckpointError, match="models get text-detector"):
         load_text_detector(tmp_path)
+
+
+def test_without_the_detector_text_is_null_unless_it_is_to_decide(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from worldfoundry.core.errors import UsageError
+    from worldfoundry.curation.scores import prepare, stages
+    from worldfoundry.curation.scores.config import ScoreConfig
+
+    for module in (prepare, stages):
+        monkeypatch.setattr(module, "finds_text", lambda: False)
+    config = ScoreConfig(measure=False, text=True)
+    prepare.settled(config, ["motion>=1", "duration_s<=9"])
+    prepare.prepare(config)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "text_share, text_persistent, text_lines are null" in line
+    assert "pip install 'worldfoundry[curate]'" in line
+    (stage,) = stages.score_stages(config)
+    assert stage.added({"plans": [1, 2]}) == {name: [None, None] for name in ("text_share", "text_persistent", "text_lines")}
+    with pytest.raises(UsageError, match=r"'text_share <= 0.1' judges clips by text.*pip install 'worldfoundry\[curate\]'"):
+        prepare.settled(config, ["text_share <= 0.1"])
+    monkeypatch.setattr(stages, "finds_text", lambda: True)
+    with_detector = next(other for other in stages.score_stages(config) if other.name == "text")
+    assert with_detector.inputs != stage.inputs, "another key: with the detector it runs again"
+
+
+def test_captions_are_embedded_where_the_network_is_at_hand(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from worldfoundry.curation.scores import prepare
+    from worldfoundry.curation.scores.config import ScoreConfig
+
+    for there, settled in ((True, "on"), (False, "off")):
+        monkeypatch.setattr(prepare, "is_fetched", lambda name, there=there: there)
+        assert prepare.settled(ScoreConfig(captions="measured")).embed_captions == settled
+    assert capsys.readouterr().err.startswith("Captions are not embedded: MiniLM is not in the cache")
+    assert prepare.settled(ScoreConfig(captions="measured", embed_captions="on")).embed_captions == "on"
+    assert prepare.settled(ScoreConfig()).embed_captions == "off"
+    assert capsys.readouterr().err == "", "nobody asked for captions"

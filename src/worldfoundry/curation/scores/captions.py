@@ -1,6 +1,7 @@
 """Captions of a clip, window by window: by a vision-language model, or in words for what was measured, which say that they are that.
 
 Three sources: `measured` (no model), a server with OpenAI's chat interface (`http://…/v1`), a folder of transformers.
+A window of which a model says nothing usable has no text, and the reason instead.
 
 Axis legend: H height, W width, C = 3 (RGB).
 """
@@ -9,13 +10,14 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from worldfoundry.core.chat_server import ChatServer
+from worldfoundry.core.chat_server import ChatServer, UnusableAnswer
 from worldfoundry.core.errors import CheckpointError
 from worldfoundry.core.transformers_folder import read_folder, read_network, transformers_library
 
@@ -23,6 +25,7 @@ MEASURED = "measured"
 INSTRUCTION = "Describe this video clip in two or three sentences: what is in it, what happens, and how the camera moves."
 LONG_SIDE = 512  # pixels of the pictures sent
 MAX_TOKENS = 200
+ATTEMPTS = 3  # of a server that is too busy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +39,17 @@ class Window:
 
 @dataclass(frozen=True, kw_only=True)
 class Caption:
-    """What one window is said to show; `source` tells by whom, `tokens` what the answer took (0 if unknown)."""
+    """What one window is said to show; `source` tells by whom, `tokens` what the answer took (0 if unknown).
+
+    `text` is None if the model said nothing usable; then `error` says why (else it is "").
+    """
 
     first: int
     last: int
-    text: str
+    text: str | None
     source: str
     tokens: int = 0
+    error: str = ""
 
 
 class Captioner(Protocol):
@@ -67,16 +74,28 @@ def plan_windows(num_frames: int, fps: float, *, window_s: float = 5.0, shown: i
 def caption_windows(
     windows: Sequence[Window], frames: Mapping[int, np.ndarray], scores: Mapping[str, Any], captioner: Captioner
 ) -> list[Caption]:
-    """A caption per window; `frames` maps the numbers of the frames shown to pictures."""
+    """A caption per window; `frames` maps the numbers of the frames shown to pictures.
+
+    Raises DownloadError if a server does not answer at all.
+    """
     made = []
     for window in windows:
-        text, tokens = captioner([frames[t] for t in window.shown], scores)
-        made.append(Caption(first=window.first, last=window.last, text=text, source=captioner.name, tokens=tokens))
+        said: dict[str, Any] = {"text": None, "error": ""}
+        try:
+            text, tokens = captioner([frames[t] for t in window.shown], scores)
+            said = {"text": text, "tokens": tokens} if text else {**said, "tokens": tokens, "error": "It said nothing."}
+        except UnusableAnswer as error:
+            said["error"] = error.message
+        made.append(Caption(first=window.first, last=window.last, source=captioner.name, **said))
     return made
 
 
+@cache
 def captioner(place: str, *, timeout_s: float = 120.0) -> Captioner:
-    """`measured`, a server's address, or a folder of transformers. Raises UsageError, CheckpointError."""
+    """`measured`, a server's address, or a folder of transformers; the same one each time, so that a model is read once.
+
+    Raises UsageError, CheckpointError.
+    """
     if place == MEASURED:
         return MeasuredCaptioner()
     if place.startswith(("http://", "https://")):
@@ -151,14 +170,14 @@ def _text(scores: Mapping[str, Any]) -> str:
 class ServerCaptioner:
     """A vision-language model behind a server with OpenAI's chat interface; pictures go as JPEG in data addresses."""
 
-    def __init__(self, url: str, *, timeout_s: float = 120.0, instruction: str = INSTRUCTION) -> None:
-        """Raises UsageError for an address without a host."""
-        hint = "Start it, or caption with --captions.source measured."
+    def __init__(self, url: str, *, timeout_s: float = 120.0, wait_s: float = 1.0, instruction: str = INSTRUCTION) -> None:
+        """`wait_s`: before a busy server is asked again. Raises UsageError for an address without a host."""
+        hint = "Start it, or caption with --scores.captions measured."
         self.name, self.instruction = url, instruction
-        self._server = ChatServer(url, what="captioner", hint=hint, timeout_s=timeout_s)
+        self._server = ChatServer(url, what="captioner", hint=hint, timeout_s=timeout_s, attempts=ATTEMPTS, wait_s=wait_s)
 
     def __call__(self, frames_HWC: Sequence[np.ndarray], scores: Mapping[str, Any]) -> tuple[str, int]:
-        """Raises DownloadError if the server does not answer, refuses, or answers something else."""
+        """Raises DownloadError if the server does not answer, UnusableAnswer if it refuses or answers something else."""
         pictures = [{"type": "image_url", "image_url": {"url": data_address(frame)}} for frame in frames_HWC]
         content = [*pictures, {"type": "text", "text": self.instruction}]
         text, tokens = self._server.complete(
@@ -241,6 +260,7 @@ class CaptionEmbedder:
         return vector_D / max(float(np.linalg.norm(vector_D)), 1e-12)
 
 
+@cache
 def caption_embedder(*, download: bool = True) -> CaptionEmbedder:
     """MiniLM from the cache, fetched on first use. Raises DownloadError."""
     from tokenizers import Tokenizer

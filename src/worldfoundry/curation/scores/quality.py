@@ -27,7 +27,8 @@ def quality_scores(frames_HWC: Sequence[np.ndarray], niqe: NiqeModel | None = No
     noise           standard deviation in luma levels, of what varies from pixel to pixel in the flattest quarter; 0 and up
     luma_mean       0 to 255
     clipped_dark, clipped_bright   share of pixels at the black and white ends, 0 to 1
-    niqe            unnaturalness, 8 to 10 for good photographs and more for worse; None without `niqe` or below 192 x 192
+    niqe            unnaturalness, 8 to 10 for good photographs and more for worse; None without `niqe`, or
+                    in a frame of fewer than four whole blocks of 96 x 96 pixels
     """
     if len(frames_HWC) == 0:
         return dict.fromkeys(QUALITY_COLUMNS)

@@ -1,26 +1,32 @@
 """The scores as stages: watchers share the decoding pass, and a stage per source then says of every planned clip what was seen.
 
+What is said of pictures is said of image files too; what needs time (movement, signatures) is null for them.
+
 Axis legend: T, S frames in time, N numbers of each, D features, h x w cells.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from worldfoundry.core.video_io import iter_frames
+from worldfoundry.core.errors import DownloadError
+from worldfoundry.core.video_io import read_image
+from worldfoundry.curation.encode import clip_pictures, clip_times
 from worldfoundry.curation.plan import ClipPlan
-from worldfoundry.curation.rows import Row
-from worldfoundry.curation.scores.borders import BORDER_COLUMNS, clip_borders
+from worldfoundry.curation.rows import Row, SourceError
+from worldfoundry.curation.scores.aesthetic import SUFFIX, read_head
+from worldfoundry.curation.scores.borders import BORDER_COLUMNS, clip_borders, crop_box
 from worldfoundry.curation.scores.captions import MEASURED, caption_windows, captioner, describe_measured, plan_windows
 from worldfoundry.curation.scores.config import ScoreConfig
 from worldfoundry.curation.scores.motion import MOTION_COLUMNS, SHAKE_RATIO, STILL, motion_of
 from worldfoundry.curation.scores.quality import QUALITY_COLUMNS, aesthetic_score
 from worldfoundry.curation.scores.signature import sample_times
-from worldfoundry.curation.scores.text import TEXT_COLUMNS, text_scores
-from worldfoundry.curation.scores.video_type import VIDEO_TYPE_COLUMNS, read_taxonomy
+from worldfoundry.curation.scores.text import TEXT_COLUMNS, finds_text, text_scores
+from worldfoundry.curation.scores.video_type import VIDEO_TYPE_COLUMNS, classifier
 from worldfoundry.curation.scores.watch import (
     BORDERS_EVERY_S,
     PATH_EVERY_S,
@@ -34,14 +40,17 @@ from worldfoundry.curation.scores.watch import (
 from worldfoundry.curation.shots import to_luma
 from worldfoundry.curation.stage import FunctionStage
 
-SEEN = (*QUALITY_COLUMNS, "aesthetic")
+LOOKING = {"per": "frames", "isolate": True, "images": True, "picture": None}
 BORDERS = "borders_S6 borders"
 # What captions of measured scores are made of.
 DESCRIBED = ("camera_motion", "camera_pan", "camera_tilt", "camera_zoom", "camera_roll", "motion_objects", "luma_mean")
 
 
-def score_stages(config: ScoreConfig) -> tuple[FunctionStage, ...]:
-    """The stages that the config asks for, each after those whose outputs it reads."""
+Crop = Literal["black", "any", "off"]
+
+
+def score_stages(config: ScoreConfig, crop: Crop = "off") -> tuple[FunctionStage, ...]:
+    """The stages that the config asks for, each after those whose outputs it reads. `crop`: what encoding cuts away."""
     stages = [*_measured(config)] if config.measure else []
     if config.text:
         stages += _text(config)
@@ -50,7 +59,11 @@ def score_stages(config: ScoreConfig) -> tuple[FunctionStage, ...]:
     if config.dedup != "off":
         stages.append(_stage("signature", signatures, "pictures_THWC frames plans", "signatures"))
     if config.captions:
-        stages.append(_captions(config))
+        stages.append(_captions(config, crop if config.measure else "off"))
+    if config.embed_captions == "on":
+        told = "caption_text" if config.captions else ""
+        inputs = f"caption episode {told}"
+        stages.append(_stage("caption_embedding", embed_caption, inputs, "caption_embedding", per="clip", images=True))
     return tuple(stages)
 
 
@@ -60,57 +73,61 @@ def _stage(name: str, function: Callable[..., Any], inputs: str, outputs: str = 
 
 
 def _measured(config: ScoreConfig) -> Iterator[FunctionStage]:
-    watching = {"per": "frames", "isolate": True}
-    yield _stage("camera_path", watch_path, "path info", "steps_TN", picture=PATH_PICTURE, every_s=PATH_EVERY_S, **watching)
-    seen = {"niqe": config.niqe, "aesthetic": config.aesthetic}
-    yield _stage(
-        "quality_samples",
-        watch_quality,
-        "path info",
-        "quality_SN",
-        parameters=seen,
-        picture=None,
-        every_s=config.every_s,
-        version=2,
-        **watching,
-    )
-    yield _stage("border_samples", watch_borders, "path info", BORDERS, picture=None, every_s=BORDERS_EVERY_S, **watching)
+    path = {"per": "frames", "isolate": True, "picture": PATH_PICTURE, "every_s": PATH_EVERY_S}
+    yield _stage("camera_path", watch_path, "path info", "steps_TN", **path)
+    function = "" if config.aesthetic.endswith(SUFFIX) else config.aesthetic
+    seen = {"parameters": {"niqe": config.niqe, "aesthetic": function}, "every_s": config.every_s, "version": 2}
+    yield _stage("quality_samples", watch_quality, "path info", "quality_SN", **seen, **LOOKING)
+    yield _stage("border_samples", watch_borders, "path info", BORDERS, every_s=BORDERS_EVERY_S, **LOOKING)
     scores = tuple(name for name in MOTION_COLUMNS if name != "camera_motion")
     limits = {"still": STILL, "shake_ratio": SHAKE_RATIO}
     yield _stage("movement", movement, "steps_TN plans", scores=scores, tags=("camera_motion",), parameters=limits)
-    yield _stage("quality", quality, "quality_SN plans", scores=SEEN)
-    yield _stage("border", border, f"{BORDERS} plans", scores=BORDER_COLUMNS, version=2)
+    columns = (*QUALITY_COLUMNS, "aesthetic") if function else QUALITY_COLUMNS
+    yield _stage("quality", quality, "quality_SN plans", scores=columns, images=True)
+    yield _stage("border", border, f"{BORDERS} plans", scores=BORDER_COLUMNS, version=2, images=True)
 
 
 def _text(config: ScoreConfig) -> Iterator[FunctionStage]:
-    watching = {"per": "frames", "isolate": True, "picture": None, "every_s": config.every_s}
-    yield _stage("text_samples", watch_text, "path info", "text_times_s text_Shw", **watching)
-    yield _stage("text", text, "text_times_s text_Shw plans", scores=TEXT_COLUMNS)
+    if not finds_text():
+        yield _stage("text", no_text, "plans", scores=TEXT_COLUMNS, images=True)
+        return
+    yield _stage("text_samples", watch_text, "path info", "text_times_s text_Shw", every_s=config.every_s, **LOOKING)
+    yield _stage("text", text, "text_times_s text_Shw plans", scores=TEXT_COLUMNS, images=True)
 
 
 def _embedding(config: ScoreConfig) -> Iterator[FunctionStage]:
-    watching = {"per": "frames", "isolate": True, "picture": None, "every_s": config.every_s}
     name = {"embedder": config.embedder}
-    yield _stage("embedding_samples", watch_embedding, "path info", "embedded_times_s embedded_SD", parameters=name, **watching)
-    yield _stage("embedding", embedding, "embedded_times_s embedded_SD plans", "embeddings")
+    watching = {"parameters": name, "every_s": config.every_s, **LOOKING}
+    yield _stage("embedding_samples", watch_embedding, "path info", "embedded_times_s embedded_SD", **watching)
+    yield _stage("embedding", embedding, "embedded_times_s embedded_SD plans", "embeddings", images=True)
     if config.taxonomy:
-        labels = {"taxonomy": config.taxonomy, **name}
-        tags, scores = VIDEO_TYPE_COLUMNS[:1], VIDEO_TYPE_COLUMNS[1:]
-        yield _stage("video_type", video_type, "embeddings", parameters=labels, tags=tags, scores=scores)
+        labels = {"taxonomy": config.taxonomy, "content": _content(config.taxonomy), **name}
+        columns = {"tags": VIDEO_TYPE_COLUMNS[:1], "scores": VIDEO_TYPE_COLUMNS[1:]}
+        yield _stage("video_type", video_type, "embeddings", parameters=labels, images=True, **columns)
+    if config.aesthetic.endswith(SUFFIX):
+        head = {"head": config.aesthetic, "content": _content(config.aesthetic)}
+        yield _stage("aesthetic", aesthetic, "embeddings", scores=("aesthetic",), parameters=head, images=True)
 
 
-def _captions(config: ScoreConfig) -> FunctionStage:
+def _content(path: str) -> str:
+    """A changed file is another parameter. Whether it is there at all, `prepare` says."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] if Path(path).is_file() else ""
+
+
+def _captions(config: ScoreConfig, crop: Crop) -> FunctionStage:
     measured = " ".join(DESCRIBED) if config.measure else ""
-    given = {"source": config.captions, "window_s": config.window_s, "embed": config.embed_captions}
+    borders = BORDERS if crop != "off" and config.captions != MEASURED else ""
     return _stage(
         "captions",
         captions,
-        f"path frames plans {measured}",
-        "caption_windows caption_embedding",
-        tags=("caption_text", "caption_source"),
-        parameters=given,
+        f"path image frames plans {measured} {borders}",
+        "caption_windows",
+        tags=("caption_text", "caption_source", "caption_error"),
+        parameters={"source": config.captions, "window_s": config.window_s, "crop": crop if borders else "off"},
         per="clip",
         isolate=True,
+        images=True,
+        version=2,
     )
 
 
@@ -169,15 +186,16 @@ def movement(row: Row, *, still: float, shake_ratio: float) -> Row:
 def quality(row: Row) -> Row:
     """Medians over the frames looked at inside each clip (clipped shares and luma: means)."""
     samples_SN, made = row["quality_SN"], []
+    seen = (*QUALITY_COLUMNS, "aesthetic")[: samples_SN.shape[1] - 1]
     for plan in row["plans"]:
         inside_SN = samples_SN[_inside(samples_SN[:, 0], plan)][:, 1:]
         values = {}
-        for name, column_S in zip(SEEN, inside_SN.T, strict=True):
+        for name, column_S in zip(seen, inside_SN.T, strict=True):
             known = column_S[~np.isnan(column_S)]
             middle = np.mean if name in ("luma_mean", "clipped_dark", "clipped_bright") else np.median
             values[name] = round(float(middle(known)), 5) if len(known) else None
         made.append(values)
-    return _columns(made, SEEN)
+    return _columns(made, seen)
 
 
 def border(row: Row) -> Row:
@@ -200,6 +218,11 @@ def text(row: Row) -> Row:
     return _columns(made, TEXT_COLUMNS)
 
 
+def no_text(row: Row) -> Row:
+    """Without a detector nothing can be said."""
+    return {name: [None] * len(row["plans"]) for name in TEXT_COLUMNS}
+
+
 def embedding(row: Row) -> Row:
     """The mean direction of the vectors of the frames looked at inside each clip, float32 of length 1."""
     from worldfoundry.curation.scores.embedding import unit
@@ -208,10 +231,16 @@ def embedding(row: Row) -> Row:
     return {"embeddings": [unit(vectors_SD[_inside(times_s, plan)].mean(0)) for plan in row["plans"]]}
 
 
-def video_type(row: Row, *, taxonomy: str, embedder: str) -> Row:
+def video_type(row: Row, *, taxonomy: str, content: str, embedder: str) -> Row:
     """Raises DataError if the taxonomy was made with another embedder."""
-    labels = read_taxonomy(Path(taxonomy), embedder)
-    return _columns([labels.classify(vector_D) for vector_D in row["embeddings"]], VIDEO_TYPE_COLUMNS)
+    classify = classifier(taxonomy, embedder)
+    return _columns([classify(vector_D) for vector_D in row["embeddings"]], VIDEO_TYPE_COLUMNS)
+
+
+def aesthetic(row: Row, *, head: str, content: str) -> Row:
+    """Raises DataError if the head does not fit the embeddings."""
+    score = read_head(Path(head))
+    return {"aesthetic": [score(vector_D) for vector_D in row["embeddings"]]}
 
 
 def signatures(row: Row) -> Row:
@@ -225,32 +254,56 @@ def signatures(row: Row) -> Row:
     return {"signatures": made}
 
 
-def captions(row: Row, *, source: str, window_s: float, embed: bool) -> Row:
-    """Captions of one kept clip. Frames are decoded again only for a model that looks at them."""
-    from worldfoundry.curation.scores.captions import caption_embedder
+def captions(row: Row, *, source: str, window_s: float, crop: Crop) -> Row:
+    """Captions of one kept clip, window by window in frames of the clip. Only for a model that looks at them are frames decoded.
 
+    Raises SourceError CAPTIONS_FAILED if a server does not answer.
+    """
     plan: ClipPlan = row["plan"]
     at = next(i for i, other in enumerate(row["plans"]) if other.clip_id == plan.clip_id)
     scores = {name: row[name][at] for name in DESCRIBED if row.get(name) is not None}
-    scores["duration_s"] = plan.end_s - plan.start_s
-    model = captioner(source)
-    windows = plan_windows(plan.last - plan.first, row["frames"].fps, window_s=window_s)
+    if not row["image"]:
+        scores["duration_s"] = plan.end_s - plan.start_s
+    num_frames, fps = (1, 0.0) if row["image"] else (len(clip_times(row["frames"], plan)), row["frames"].fps)
+    windows, model = plan_windows(num_frames, fps, window_s=window_s), captioner(source)
     if source == MEASURED:
-        told = [
-            {"first": 0, "last": plan.last - plan.first, "text": describe_measured(scores), "source": MEASURED, "tokens": 0}
-        ]
+        text = describe_measured(scores) if scores else None
+        told: list[Row] = [{"first": 0, "last": num_frames, "text": text, "source": MEASURED, "tokens": 0, "error": ""}]
     else:
-        wanted = {t for window in windows for t in window.shown}
-        pictures = iter_frames(Path(row["path"]), start_s=plan.start_s, end_s=plan.end_s)
-        frames = {t: frame for t, (_, frame) in enumerate(pictures) if t in wanted}
-        told = [vars(caption) for caption in caption_windows(windows, frames, scores, model)]
-    words = " ".join(caption["text"] for caption in told)
+        frames = _shown(row, {t for window in windows for t in window.shown}, crop)
+        try:
+            told = [vars(caption) for caption in caption_windows(windows, frames, scores, model)]
+        except DownloadError as error:
+            raise SourceError("CAPTIONS_FAILED", error.message) from error
+    errors = dict.fromkeys(window["error"] for window in told if window["error"])
     return {
         "caption_windows": told,
-        "caption_embedding": caption_embedder()(words) if embed else None,
-        "caption_text": words,
+        "caption_text": " ".join(window["text"] for window in told if window["text"]) or None,
         "caption_source": model.name,
+        "caption_error": " ".join(errors) or None,
     }
+
+
+def _shown(row: Row, wanted: set[int], crop: Crop) -> dict[int, np.ndarray]:
+    """The frames of a clip by their numbers, without the borders that its encoding would cut away."""
+    plan, path = row["plan"], Path(row["path"])
+    whole = iter([read_image(path)]) if row["image"] else clip_pictures(path, row["frames"], plan)
+    frames = {t: frame for t, frame in enumerate(whole) if t in wanted}
+    borders = row.get("borders")
+    box = crop_box(borders_of(row, plan), borders["height"], borders["width"], crop) if borders else None
+    if box is None:
+        return frames
+    left, top, width, height = box
+    return {t: frame[top : top + height, left : left + width] for t, frame in frames.items()}
+
+
+def embed_caption(row: Row) -> Row:
+    """The caption that the clip ends up with (a sidecar's wins) as 384 numbers; None without one."""
+    from worldfoundry.curation.scores.captions import caption_embedder
+
+    told = row["episode"].about.get("caption") if row["episode"] else None
+    text = row["caption"] or told or row.get("caption_text")
+    return {"caption_embedding": caption_embedder()(str(text)) if text else None}
 
 
 def _inside(times_s: np.ndarray, plan: ClipPlan) -> np.ndarray:

@@ -7,6 +7,7 @@ cannot be told apart, so `text_persistent` is to be read beside `camera_motion`.
 """
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 
 import numpy as np
 
@@ -34,6 +35,11 @@ def text_scores(frames_HWC: Sequence[np.ndarray], detect: Callable[[np.ndarray],
         "text_persistent": round(float((masks_Thw.mean(0) >= STAYS).mean()), 5),
         "text_lines": round(float(np.mean([count for _, count in found])), 2),
     }
+
+
+def finds_text() -> bool:
+    """Whether the detector can run here."""
+    return find_spec("onnxruntime") is not None
 
 
 def text_lines(surely_hw: np.ndarray) -> tuple[np.ndarray, int]:

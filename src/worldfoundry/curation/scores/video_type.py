@@ -2,20 +2,23 @@
 
     {"embedder": "effnet-lite0", "labels": {"driving": [0.01, …], "kitchen": […]}}
 
-`taxonomy_of` makes one from embeddings of clips that were labelled by hand.
+`taxonomy_of` makes one from embeddings of clips that were labelled by hand. Or a classifier of the user's own, named as
+`package.module:function`: it gets the embedding (float32 D) and returns a number per label, of which the largest wins.
 
 Axis legend: N clips, D features.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from worldfoundry.core.errors import DataError
+from worldfoundry.core.errors import DataError, UsageError
 from worldfoundry.core.files import read_fields, write_json
 from worldfoundry.curation.scores.embedding import unit
+from worldfoundry.curation.scores.plugin import load_plugin, plugin_number
 
 VIDEO_TYPE_COLUMNS = ("video_type", "video_type_similarity", "video_type_margin")
 
@@ -30,14 +33,7 @@ class Taxonomy:
 
     def classify(self, embedding_D: np.ndarray) -> dict[str, str | float]:
         """The nearest label, its cosine (-1 to 1), and by how much it beats the next (0 to 2)."""
-        cosine = self.centroids_ND @ unit(embedding_D)
-        best, *others = np.argsort(-cosine, kind="stable")
-        margin = float(cosine[best] - cosine[others[0]]) if others else float(cosine[best]) + 1
-        return {
-            "video_type": self.labels[best],
-            "video_type_similarity": round(float(cosine[best]), 4),
-            "video_type_margin": round(margin, 4),
-        }
+        return _decided(self.labels, self.centroids_ND @ unit(embedding_D), least=-1.0)
 
     def save(self, path: Path) -> None:
         vectors = [[round(float(v), 6) for v in row] for row in self.centroids_ND]
@@ -65,3 +61,30 @@ def read_taxonomy(path: Path, embedder: str) -> Taxonomy:
     return Taxonomy(
         embedder=embedder, labels=tuple(labels), centroids_ND=np.stack([unit(np.array(v)) for v in labels.values()])
     )
+
+
+def classifier(place: str, embedder: str) -> Callable[[np.ndarray], dict[str, Any]]:
+    """Embedding → the columns of `VIDEO_TYPE_COLUMNS`, by a taxonomy's file or a function. Raises DataError, UsageError."""
+    if ":" not in place or Path(place).is_file():
+        return read_taxonomy(Path(place), embedder).classify
+    function = load_plugin(place)
+
+    def classify(embedding_D: np.ndarray) -> dict[str, Any]:
+        said = function(embedding_D)
+        if not isinstance(said, Mapping) or not said:
+            raise UsageError(f"The plug-in {place!r} gave {said!r}.", "It returns a dictionary of a number per label.")
+        values = np.array([plugin_number(place, value) for value in said.values()])
+        return _decided([str(label) for label in said], values, least=0.0)
+
+    return classify
+
+
+def _decided(labels: Sequence[str], values_N: np.ndarray, *, least: float) -> dict[str, str | float]:
+    """The largest value, and its lead over the next; over `least` where there is no other."""
+    best, *others = np.argsort(-values_N, kind="stable")
+    margin = float(values_N[best] - (values_N[others[0]] if others else least))
+    return {
+        "video_type": labels[best],
+        "video_type_similarity": round(float(values_N[best]), 4),
+        "video_type_margin": round(margin, 4),
+    }

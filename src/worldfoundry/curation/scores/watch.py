@@ -61,9 +61,8 @@ class QualityWatcher:
     def add(self, picture_HWC: np.ndarray, time_s: float) -> None:
         picture_HWC = upright(picture_HWC, self.info)
         scores = quality_scores([picture_HWC], self.niqe)
-        beauty = self.aesthetic([picture_HWC]) if self.aesthetic else None
-        values = [scores[name] for name in QUALITY_COLUMNS]
-        self.rows.append([time_s, *(np.nan if v is None else v for v in (*values, beauty))])
+        values = [scores[name] for name in QUALITY_COLUMNS] + ([self.aesthetic([picture_HWC])] if self.aesthetic else [])
+        self.rows.append([time_s, *(np.nan if v is None else v for v in values)])
 
     def result(self) -> Row:
         return {"quality_SN": np.array(self.rows).reshape(len(self.rows), -1)}
