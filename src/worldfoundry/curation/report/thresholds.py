@@ -41,12 +41,14 @@ def threshold_data(
     tags = [tag for tag in tags if tag["words"]]
     moved = {condition for part in (*columns, *tags) for condition in part.pop("moved")}
     fixed = [condition for condition in wanted if condition not in moved]
+    same = {column["name"]: next((v for v in column["values"] if v is not None), None) for column in columns if _idle(column)}
     return {
         "total": len(clips),
         "clips": len(shown),
         "command": f"worldfoundry curate select {shlex.quote(str(config.out))}",
-        "columns": [column for column in columns if any(value is not None for value in column["values"])],
-        "unmeasured": [column["name"] for column in columns if all(value is None for value in column["values"])],
+        "columns": [column for column in columns if column["name"] not in same],
+        "same": {name: value for name, value in same.items() if value is not None},
+        "unmeasured": [name for name, value in same.items() if value is None],
         "tags": tags,
         "fixed_conditions": [texts[condition] for condition in fixed],
         "fixed_out": [int(not clip["kept"] and not all(c.holds(clip.get(c.name)) for c in fixed)) for clip in shown],
@@ -80,6 +82,11 @@ def _column(clips: Sequence[Row], name: str, wanted: Sequence[Condition]) -> Row
         "high": min((float(c.value) for c in highs), default=None),
         "moved": [*lows, *highs],
     }
+
+
+def _idle(column: Row) -> bool:
+    """Whether there is nothing to choose: no threshold, and one value of all clips, or none."""
+    return "flag" not in column and column["low"] is column["high"] is None and len(set(column["values"]) - {None}) < 2
 
 
 def _tag(clips: Sequence[Row], name: str, wanted: Sequence[Condition]) -> Row:
