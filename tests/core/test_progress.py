@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from worldfoundry.core.progress import MetricsLog, Progress, clock, progress, read_metrics
+from worldfoundry.core.progress import MetricsLog, Progress, clock, live_block, progress, read_metrics
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,17 @@ def test_unknown_total_has_no_eta():
     counter.advance(5)
     assert "ETA" not in counter.line()
     assert counter.line().startswith("5 files, ")
+
+
+def test_a_block_is_shown_when_due_and_a_last_time(capsys):
+    state = ["one", "two"]
+    with live_block(lambda: state, first_s=0) as show:
+        show()
+        state[1] = "three"
+    assert capsys.readouterr().err == "one\ntwo\none\nthree\n"
+    with live_block(lambda: state, first_s=1e9) as show:
+        show()
+    assert capsys.readouterr().err == "one\nthree\n"
 
 
 def test_metrics_are_one_json_object_per_line(tmp_path):

@@ -4,7 +4,7 @@ import importlib.util
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,40 @@ def progress(description: str, total: float | None = None, unit: str = "items") 
         yield counter
     elapsed = time.monotonic() - counter.start
     say(f"{description}: {counter.done:g} {unit} in {clock(elapsed)}" + (f", {counter.note}" if counter.note else ""))
+
+
+@contextmanager
+def live_block(lines: Callable[[], list[str]], first_s: float = 10.0) -> Iterator[Callable[[], None]]:
+    """Several lines at once, shown anew whenever the function that this yields is called, and a last time in the end.
+
+    In place on a terminal; elsewhere as plain lines, after `first_s` seconds and then ever more rarely, at most ten minutes apart.
+    """
+    try:
+        if sys.stderr.isatty():
+            from rich.live import Live
+            from rich.text import Text
+
+            with Live(Text(), console=_console(), transient=True, auto_refresh=False) as live:
+                yield lambda: live.update(Text("\n".join(lines())), refresh=True)
+        else:
+            yield _plain_block(lines, first_s)
+    finally:
+        for line in lines():
+            say(line)
+
+
+def _plain_block(lines: Callable[[], list[str]], first_s: float) -> Callable[[], None]:
+    start = last = time.monotonic()
+
+    def show() -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= max(first_s, min((now - start) / 4, 600.0)):
+            last = now
+            for line in lines():
+                say(line)
+
+    return show
 
 
 def _console() -> Any:

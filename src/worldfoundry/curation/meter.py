@@ -1,49 +1,74 @@
-"""Progress for people: a bar over the sources with what came of them, at the end how fast each stage was and how much was decoded."""
+"""Progress for people: per stage how many rows are done, how fast, until when, and what became of them."""
 
-from collections import Counter, defaultdict
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 
-from worldfoundry.core.progress import progress, say
+from worldfoundry.core.progress import clock, live_block, say
 from worldfoundry.curation.rows import Row
+from worldfoundry.curation.stage import FunctionStage
 
 
 class Meter:
-    """Counts the events of one phase: `with Meter("analyse", 12) as meter: meter.add(events_of_one_source)`."""
+    """Counts what happens in one phase: `with Meter("analyse", graph.stages, awaited) as meter: meter.add(result)`.
 
-    def __init__(self, phase: str, sources: int) -> None:
-        self.phase, self.sources = phase, sources
-        self.done, self.seconds, self.failed = Counter[str](), defaultdict[str, float](float), Counter[str]()
-        self.decoded = 0
+    `awaited` says per source how often each stage is to run on it (once, or once per clip that is kept). A source or clip on
+    which a stage fails goes no further, and is no longer waited for.
+    """
+
+    def __init__(self, phase: str, stages: Sequence[FunctionStage], awaited: Mapping[str, Counter[str]]) -> None:
+        self.phase, self.stages, self.awaited = phase, stages, awaited
+        self.total = sum(awaited.values(), Counter[str]())
+        self.done, self.failed = Counter[str](), Counter[str]()
+        self.files = self.decoded = 0
 
     def __enter__(self) -> "Meter":
+        self.start = time.monotonic()
         self.stack = ExitStack()
-        if self.sources:
-            self.bar = self.stack.enter_context(progress(self.phase, total=self.sources, unit="files"))
+        if self.awaited:
+            self.show = self.stack.enter_context(live_block(self.lines))
         return self
 
-    def add(self, events: list[Row]) -> None:
-        """The events of one source, which is done."""
-        for event in events:
-            self.done[event["stage"]] += 1
-            self.seconds[event["stage"]] += event["wall_s"]
-            self.failed[event["stage"]] += bool(event["code"])
-            self.decoded += event["decoded_frames"]
-        self.bar.advance(note=self._note())
-
-    def _note(self) -> str:
-        bad = sum(self.failed.values())
-        return " ".join(f"{name} {count}" for name, count in self.done.items()) + (f", {bad} failed" if bad else "")
+    def add(self, result: Row) -> None:
+        """What ran on one source, which is done."""
+        ran = Counter(event["stage"] for event in result["events"])
+        self.done += ran
+        self.failed += Counter(event["stage"] for event in result["events"] if event["code"])
+        self.decoded += sum(event["decoded_frames"] for event in result["events"])
+        self.total = self.total - self.awaited[result["source_id"]] + ran
+        self.files += 1
+        self.show()
 
     def lines(self) -> list[str]:
-        """A line per stage: how often it ran, how fast one worker was, how often it failed; and one on the frames decoded."""
-        stages = [
-            f"  {name:<12} {count} done, {count / max(self.seconds[name], 1e-9):.3g}/s per worker"
-            + (f", {self.failed[name]} failed" if self.failed[name] else "")
-            for name, count in self.done.items()
+        """The files, then a line per stage: done, rate, time left, and how many rows it kept, rejected, sent to quarantine."""
+        seconds, whole = max(time.monotonic() - self.start, 1e-9), len(self.awaited)
+        head = f"{self.phase}: {self.files}/{whole} files in {clock(seconds)}"
+        if 0 < self.files < whole:
+            head += f", {self.files / seconds:.3g} files/s, ETA {clock((whole - self.files) * seconds / self.files)}"
+        head += f", {self.decoded} frames decoded" if self.decoded else ""
+        rows = [self._line(stage, seconds) for stage in self.stages if self.total[stage.name]]
+        return [
+            head,
+            f"  {'stage':<18}{'done':>12}{'rate':>12}{'ETA':>13}{'kept':>9}{'rejected':>10}{'quarantined':>13}",
+            *rows,
         ]
-        return stages + ([f"  {self.decoded} frames decoded"] if self.decoded else [])
+
+    def _line(self, stage: FunctionStage, seconds: float) -> str:
+        done, total, failed = self.done[stage.name], self.total[stage.name], self.failed[stage.name]
+        rate = f"{done / seconds:.3g}/s" if done else "-"
+        left = clock((total - done) * seconds / done) if 0 < done < total else "-"
+        rejected, quarantined = (failed, "-") if stage.per == "clip" else ("-", failed)
+        counts = f"{done - failed:>9}{rejected:>10}{quarantined:>13}"
+        return f"  {stage.name:<18}{f'{done}/{total}':>12}  {rate:>10}{left:>13}{counts}"
 
     def __exit__(self, *error: object) -> None:
         self.stack.__exit__(None, None, None)
-        for line in self.lines():
-            say(line)
+
+
+def say_selected(clips: Iterable[Row]) -> None:
+    """One line on what the thresholds keep."""
+    kept = Counter(clip["kept"] for clip in clips)
+    reasons = Counter(reason for clip in clips for reason in clip["reasons"])
+    told = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+    say(f"select: {kept[True]} of {kept.total()} clips kept, {kept[False]} rejected" + (f": {told}" if told else ""))

@@ -27,7 +27,7 @@ from worldfoundry.curation.config import CurateConfig
 from worldfoundry.curation.discover import discover
 from worldfoundry.curation.executors import Executor, open_executor
 from worldfoundry.curation.graph import Graph, build_graph, spec_of
-from worldfoundry.curation.meter import Meter
+from worldfoundry.curation.meter import Meter, say_selected
 from worldfoundry.curation.pack import loose_files, pack, read_ledger
 from worldfoundry.curation.report.page import Curated, write_report
 from worldfoundry.curation.rows import Row
@@ -96,6 +96,7 @@ def curate(
             found = collect(sources, graph, store, config)
             if found.undone:
                 raise RuntimeError(f"the executor left {found.undone[0]!r} undone")
+            say_selected(found.clips)
             _forget_lost(found, store)
             kept = found.kept
             finished = _pending(
@@ -110,9 +111,11 @@ def curate(
 
 def _run(phase: str, run_on: Executor, work: StageWork, rows: list[Row]) -> int:
     """Run what is pending, with progress. Returns how many frames were decoded."""
-    with Meter(phase, len(rows)) as meter:
+    store = Store(work.config.out)
+    runs = {row["source_id"]: SourceRun(row, work.graph, store.source_folder(row["source_id"]), retry=work.retry) for row in rows}
+    with Meter(phase, work.graph.stages, {source_id: run.awaited() for source_id, run in runs.items()}) as meter:
         for result in run_on(work, rows):
-            meter.add(result["events"])
+            meter.add(result)
     return meter.decoded
 
 

@@ -7,6 +7,7 @@ concern the run, not the row.
 
 import errno
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -145,6 +146,14 @@ class SourceRun:
                 if commit is not None and commit.failure:
                     break
         return None
+
+    def awaited(self) -> Counter[str]:
+        """How often each stage is still to run, if none fails: on the source, or, once they are known, on its kept clips."""
+        on_clips = "keep" in self.row
+        stages = self.graph.clip_stages if on_clips else self.graph.source_stages
+        places = self.row["keep"] if on_clips else (None,)
+        due = (stage.name for place in places for stage in stages if self._applies(stage) and self._pending(stage, place))
+        return Counter(due)
 
     def _applies(self, stage: FunctionStage) -> bool:
         return stage.images or not self.row["image"]
