@@ -63,7 +63,7 @@ def check_stages_fit(graph: Graph, config: CurateConfig) -> None:
         if stage.cpus > available_cores():
             message = f"The stage {stage.name!r} asks for {stage.cpus:g} CPUs, and this machine has {available_cores()}."
             raise UsageError(message, "Lower its cpus, or use a cluster: --executor ray --ray-address.")
-        if stage.gpus > (gpus := _gpus()):
+        if stage.gpus and stage.gpus > (gpus := _gpus()):  # asking takes two seconds: it imports torch
             message = f"The stage {stage.name!r} asks for {stage.gpus:g} GPUs, and this machine has {gpus}."
             raise UsageError(message, "Lower its gpus, or use a cluster: --executor ray --ray-address.")
 
