@@ -9,6 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 import worldfoundry as wf
+from worldfoundry.autoregressive.config import ar_size
+from worldfoundry.autoregressive.transformer import Transformer
 from worldfoundry.core.checkpoint import save_component
 from worldfoundry.core.errors import CheckpointError, UsageError
 from worldfoundry.diffusion.config import DiTConfig
@@ -33,7 +35,14 @@ def dit():
     return net.eval()
 
 
-COMPONENTS = {"tokenizer": tokenizer, "dit": dit}
+def autoregressive():
+    return Transformer(
+        ar_size("debug").replace(medusa_heads=0, bov=True, max_seq_len=384, context_dim=8, num_heads=4, num_kv_heads=2)
+    )
+
+
+COMPONENTS = {"tokenizer": tokenizer, "dit": dit, "autoregressive": autoregressive}
+WITH_DIFFUSERS = ["tokenizer", "dit"]
 
 
 def saved(tmp_path, kind):
@@ -45,7 +54,7 @@ def equal(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-@pytest.mark.parametrize("kind", COMPONENTS)
+@pytest.mark.parametrize("kind", WITH_DIFFUSERS)
 def test_to_diffusers_and_back(tmp_path, kind):
     component, ours = saved(tmp_path, kind)
     theirs = convert(ours, tmp_path / "diffusers", to="diffusers")
@@ -235,3 +244,33 @@ def test_damaged_weights_are_named(tmp_path):
     save_file(state, ours / "model.safetensors")
     with pytest.raises(CheckpointError, match=f"{name} holds NaN"):
         wf.load(ours)
+
+
+def test_shards_of_a_tensor_parallel_training(tmp_path):
+    component, ours = saved(tmp_path, "autoregressive")
+    shards = convert(ours, tmp_path / "shards", to="original", tensor_parallel=2)
+    assert {p.name for p in shards.iterdir()} == {"model_model_mp_0.pt", "model_model_mp_1.pt", "original.json"}
+    again = convert(shards, tmp_path / "again", original_config=shards / "original.json")
+    assert equal(wf.load(again).state_dict(), component.state_dict())
+    (shards / "model_model_mp_0.pt").unlink()
+    with pytest.raises(CheckpointError, match=r"rank \[0\] is amiss"):
+        convert(shards, tmp_path / "gap", original_config=shards / "original.json")
+    _, tokenizer_folder = saved(tmp_path / "other", "tokenizer")
+    with pytest.raises(UsageError, match="'tokenizer' in original layout is not written in shards"):
+        convert(tokenizer_folder, tmp_path / "no", to="original", tensor_parallel=2)
+
+
+def test_what_an_autoregressive_checkpoint_cannot_become(tmp_path):
+    _, ours = saved(tmp_path, "autoregressive")
+    with pytest.raises(CheckpointError, match="no diffusers layout for an autoregressive"):
+        convert(ours, tmp_path / "diffusers", to="diffusers")
+    heads = save_component(tmp_path / "heads", Transformer(ar_size("debug")), kind="autoregressive", provenance={})
+    with pytest.raises(CheckpointError, match="2 Medusa heads, which the published layout cannot hold"):
+        convert(heads, tmp_path / "original", to="original")
+
+
+def test_a_published_transformer_is_known_by_name(tmp_path):
+    """The error shows that the 4B's shapes were asked for."""
+    torch.save({"model": {"model.tok_embeddings.weight": torch.zeros(2, 2)}}, tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match=r"embed.weight is \[2, 2\], config says \[64000, 4096\]"):
+        convert(tmp_path / "model.pt", tmp_path / "out", original_config="Cosmos-Predict1-4B")

@@ -1,11 +1,13 @@
 """The layout of the published `model.pt` files (nvidia-cosmos/cosmos-predict1) to ours and back.
 
-Names differ and nothing else; only Medusa heads have no published layout.
+Names differ and nothing else; only Medusa heads have no published layout. Tensor-parallel training there writes one state dict
+per rank (`model_mp_0`, …): each matrix is cut into equal parts by rows or by columns, norms are whole on every rank.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from worldfoundry.autoregressive.config import TransformerConfig
@@ -39,6 +41,20 @@ YARN_FIELDS = {
 REQUIRED = {"norm_type": "rmsnorm", "pytorch_rope_version": "v2"}
 BOV_TRAINING = "text_to_video"
 ROPE = {"3D": "3d", "1D": "1d"}
+# Matrices whose rows, or whose columns, lie on several ranks.
+ROW_SPLIT = {"tok_embeddings", "output", "wq", "wk", "wv", "w1", "w3"}
+COLUMN_SPLIT = {"wo", "w2"}
+# The published checkpoints by name → our sizes.
+PUBLISHED = {
+    f"{family}{size}": ours
+    for family in ("Cosmos-Predict1-", "Cosmos-1.0-Autoregressive-")
+    for size, ours in (
+        ("4B", "4b"),
+        ("5B-Video2World", "5b-video2world"),
+        ("12B", "12b"),
+        ("13B-Video2World", "13b-video2world"),
+    )
+}
 # Our names → the original's; within a block `layers.{i}.` is left out.
 TOP = {"embed.weight": "tok_embeddings.weight", "norm.weight": "norm.weight", "unembed.weight": "output.weight"}
 ATTENTION = {"to_q": "wq", "to_k": "wk", "to_v": "wv", "to_out": "wo", "norm_q": "q_norm", "norm_k": "k_norm"}
@@ -140,3 +156,53 @@ def refuse_heads(config: TransformerConfig) -> None:
             f"This network has {config.medusa_heads!r} Medusa heads, which the published layout cannot hold.",
             "Convert a network without them.",
         )
+
+
+def split_shards(state: Mapping[str, Tensor], num_shards: int) -> list[dict[str, Tensor]]:
+    """A state dict in the published layout → one per rank of its tensor-parallel training.
+
+    Raises CheckpointError where a matrix does not divide (heads, key and value heads, hidden width, vocabulary).
+    """
+    shards: list[dict[str, Tensor]] = [{} for _ in range(num_shards)]
+    for name, tensor in state.items():
+        axis = shard_axis(name)
+        if axis is not None and tensor.shape[axis] % num_shards:
+            raise CheckpointError(
+                f"{name!r} of shape {list(tensor.shape)} does not divide into {num_shards!r} shards.",
+                "Take a number of shards that divides the heads, the key and value heads, the hidden width and the vocabulary.",
+            )
+        parts = [tensor] * num_shards if axis is None else tensor.chunk(num_shards, dim=axis)
+        for shard, part in zip(shards, parts, strict=True):
+            shard[name] = part.clone()
+    return shards
+
+
+def merge_shards(shards: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The state dicts of all ranks, in the order of the ranks → the whole one.
+
+    Norms, which every rank holds whole, become the mean of all. Raises CheckpointError where ranks hold different tensors.
+    """
+    names = shards[0].keys()
+    for rank, shard in enumerate(shards):
+        if shard.keys() != names:
+            odd = sorted(shard.keys() ^ names)
+            raise CheckpointError(
+                f"Shard {rank!r} and shard 0 hold different tensors, for example {odd[0]!r} ({len(odd)} in all).",
+                "Give all shards of one checkpoint, and no others.",
+            )
+    merged = {}
+    for name in names:
+        parts, axis = [shard[name] for shard in shards], shard_axis(name)
+        if axis is not None:
+            merged[name] = torch.cat(parts, dim=axis)
+        elif all(torch.equal(part, parts[0]) for part in parts):
+            merged[name] = parts[0]
+        else:
+            merged[name] = torch.stack(parts).double().mean(dim=0).to(parts[0].dtype)
+    return merged
+
+
+def shard_axis(name: str) -> int | None:
+    """The axis along which a published tensor is cut between ranks: rows where outputs are split, columns where inputs are."""
+    layer = name.removesuffix(".weight").rpartition(".")[2]
+    return 0 if layer in ROW_SPLIT else 1 if layer in COLUMN_SPLIT else None

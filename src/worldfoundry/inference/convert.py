@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Layout = Literal["worldfoundry", "diffusers", "original"]
 JIT_NAMES = ("autoencoder.jit", "encoder.jit", "decoder.jit")
 ORIGINAL_NAMES = (*JIT_NAMES, "model.pt")
+RANK_FILES = "*model_mp_*.pt"
 MEAN_STD = "mean_std.pt"
 JIT_SECONDS = 600
 # What unpickling bytes that are no checkpoint has been seen to raise.
@@ -44,21 +45,34 @@ save_file({name: tensor.contiguous().clone() for name, tensor in state.items()},
 """
 
 
-def convert(source: Path, target: Path, *, to: Layout = "worldfoundry", original_config: Path | str | None = None) -> Path:
+def convert(
+    source: Path,
+    target: Path,
+    *,
+    to: Layout = "worldfoundry",
+    original_config: Path | str | None = None,
+    tensor_parallel: int = 1,
+) -> Path:
     """Write `source` (a folder in any layout, or a `.pt` / `.jit` file) as a new folder `target` in layout `to`.
 
     Original layouts do not hold the constructor's arguments, so `original_config` (a JSON file, or the name of a published
-    tokenizer) must, unless the folder bears the published name. Latent statistics in a `mean_std.pt` beside the weights come
-    along. Raises CheckpointError for what a layout cannot express, UsageError for an existing target.
+    tokenizer or transformer) must, unless the folder bears the published name. Latent statistics in a `mean_std.pt` beside the
+    weights come along. An autoregressive transformer is written in `tensor_parallel` shards, and read from any number. Raises
+    CheckpointError for what a layout cannot express, UsageError for an existing target.
     """
     component = read_any(Path(source), original_config)
     kind = component_kind(component)
+    if tensor_parallel > 1 and (kind, to) != ("autoregressive", "original"):
+        raise UsageError(
+            f"A {kind!r} in {to} layout is not written in shards (tensor_parallel {tensor_parallel!r}).",
+            "Shards are for an autoregressive transformer --to original.",
+        )
     if to == "worldfoundry":
         facts = provenance(converted_from=Path(source).name, source_layout=component.provenance.get("layout", "worldfoundry"))
         return save_component(target, component, kind=kind, provenance=facts)
     state, config = _express(component, kind, to)
     with atomic_folder(Path(target)) as temporary:
-        _write(temporary, state, config, to)
+        _write(temporary, state, config, to, tensor_parallel)
         if to == "original" and kind == "tokenizer":
             _write_mean_std(temporary / MEAN_STD, component)
     return Path(target)
@@ -91,22 +105,26 @@ def _is_ours_or_diffusers(folder: Path) -> bool:
 
 
 def _constructor_arguments(source: Path, given: Path | str | None) -> Mapping[str, Any]:
-    """From a JSON file, or the name of a published tokenizer: the one given, else the folder's own."""
+    """From a JSON file, or the name of a published tokenizer or transformer: the one given, else the folder's own."""
     if given is not None and Path(given).is_file():
         return read_fields(Path(given))
+    from worldfoundry.autoregressive import original as autoregressive
+    from worldfoundry.autoregressive.config import ar_size
     from worldfoundry.tokenizers.config import NAMED, named_config
     from worldfoundry.tokenizers.original import config_to_original
 
     if given is not None and Path(given).suffix == ".json":
         return read_fields(Path(given))
-    folder = source if source.is_dir() else source.parent
-    if given is None and folder.resolve().name not in NAMED:
+    name = str(given or (source if source.is_dir() else source.parent).resolve().name)
+    if name in autoregressive.PUBLISHED:
+        return autoregressive.config_to_original(ar_size(autoregressive.PUBLISHED[name]))
+    if given is None and name not in NAMED:
         raise UsageError(
             f"{str(source)!r} is in an original layout, which does not say how the network was constructed.",
             "Give the constructor's arguments, --config original.json, or the published name, for example "
-            "--config Cosmos-Tokenize1-CV8x8x8-720p.",
+            "--config Cosmos-Tokenize1-CV8x8x8-720p or --config Cosmos-Predict1-4B.",
         )
-    return config_to_original(named_config(str(given or folder.resolve().name)))
+    return config_to_original(named_config(name))
 
 
 def read_mean_std(file: Path, channels: int) -> "tuple[Tensor, Tensor]":
@@ -128,25 +146,45 @@ def read_mean_std(file: Path, channels: int) -> "tuple[Tensor, Tensor]":
 def read_original(source: Path) -> dict[str, "Tensor"]:
     """The state dict of a `.pt` (read with weights_only) or of TorchScript files (read in another process)."""
     files = [source] if source.is_file() else [source / name for name in ORIGINAL_NAMES if (source / name).is_file()]
+    if not files and (ranks := list(source.glob(RANK_FILES))):
+        return _read_ranks(source, ranks)
     if not files:
         raise CheckpointError(f"{str(source)!r} holds none of {', '.join(JIT_NAMES)}, model.pt or config.json.")
     state: dict[str, Tensor] = {}
     for file in files[:1] if files[0].name in ("autoencoder.jit", "model.pt") else files:
-        if file.suffix == ".jit":
-            state |= _read_jit(file)
-            continue
-        loaded = _load_pt(file)
-        if not isinstance(loaded, Mapping):
-            raise CheckpointError(f"{str(file)!r} must hold a state dict, not {type(loaded).__name__}.")
-        nested = loaded.get("model")
-        state |= nested if isinstance(nested, Mapping) else loaded
+        state |= _read_jit(file) if file.suffix == ".jit" else _read_pt(file)
+    return state
+
+
+def _read_pt(file: Path) -> "dict[str, Tensor]":
+    """The tensors of a `.pt` by name. Raises CheckpointError for a file that holds anything else."""
+    loaded = _load_pt(file)
+    if not isinstance(loaded, Mapping):
+        raise CheckpointError(f"{str(file)!r} must hold a state dict, not {type(loaded).__name__}.")
+    nested = loaded.get("model")
+    state = dict(nested if isinstance(nested, Mapping) else loaded)
     others = sorted(str(name) for name, value in state.items() if not hasattr(value, "numel") and not is_ignorable(name))
     if others:
         raise CheckpointError(
-            f"{str(source)!r} must hold tensors by name; {', '.join(map(repr, others[:3]))} ({len(others)} in all) are none.",
+            f"{str(file)!r} must hold tensors by name; {', '.join(map(repr, others[:3]))} ({len(others)} in all) are none.",
             "Give the file of weights, not a training state.",
         )
     return state
+
+
+def _read_ranks(folder: Path, files: list[Path]) -> "dict[str, Tensor]":
+    """One whole state dict from the `…model_mp_{rank}.pt` of a tensor-parallel training. Raises CheckpointError for a gap."""
+    from worldfoundry.autoregressive.original import merge_shards
+
+    by_rank = {int(file.stem.rpartition("_")[2]): file for file in files if file.stem.rpartition("_")[2].isdecimal()}
+    missing = sorted(set(range(max(by_rank, default=0) + 1)) - by_rank.keys())
+    if missing or len(by_rank) != len(files):
+        raise CheckpointError(
+            f"The {len(files)} shards in {str(folder)!r} are not ranks 0, 1, … of one checkpoint; rank {missing[:1] or [0]} is amiss.",
+            "Put exactly the shards of one checkpoint, model_model_mp_0.pt and so on, into the folder.",
+        )
+    shards = [_read_pt(by_rank[rank]) for rank in sorted(by_rank)]
+    return merge_shards([{n: t for n, t in shard.items() if not is_ignorable(n)} for shard in shards])
 
 
 def is_ignorable(name: Any) -> bool:
@@ -185,8 +223,10 @@ def _read_jit(file: Path) -> dict[str, "Tensor"]:
 
 
 def guess_kind(state: Mapping[str, Any]) -> str:
-    """Tokenizer or DiT, by the names of the tensors."""
-    names = {name.removeprefix("net.") for name in state}
+    """Tokenizer, DiT or autoregressive transformer, by the names of the tensors."""
+    names = {name.removeprefix("net.").removeprefix("model.") for name in state}
+    if "tok_embeddings.weight" in names:
+        return "autoregressive"
     if any(name.startswith(("encoder.", "decoder.", "quant_conv.")) for name in names):
         return "tokenizer"
     if any(name.startswith("x_embedder.") for name in names):
@@ -195,7 +235,11 @@ def guess_kind(state: Mapping[str, Any]) -> str:
 
 
 def component_kind(component: Any) -> str:
-    """`tokenizer` or `dit`."""
+    """`tokenizer`, `dit` or `autoregressive`."""
+    from worldfoundry.autoregressive.transformer import Transformer
+
+    if isinstance(component, Transformer):
+        return "autoregressive"
     return "tokenizer" if hasattr(component, "spec") else "dit"
 
 
@@ -206,6 +250,12 @@ def _express(component: Any, kind: str, to: Layout) -> tuple[dict[str, "Tensor"]
         if to == "original":
             return original.to_original(component), original.config_to_original(component.config)
         return diffusers.to_diffusers(component), diffusers.config_to_diffusers(component)
+    if kind == "autoregressive":
+        from worldfoundry.autoregressive import original as ar_original
+
+        if to == "original":
+            return ar_original.to_original(component), ar_original.config_to_original(component.config)
+        raise CheckpointError("There is no diffusers layout for an autoregressive transformer.", "Convert it --to original.")
     from worldfoundry.diffusion import diffusers as dit_diffusers
     from worldfoundry.diffusion import original as dit_original
 
@@ -214,8 +264,8 @@ def _express(component: Any, kind: str, to: Layout) -> tuple[dict[str, "Tensor"]
     return dit_diffusers.to_diffusers(component), dit_diffusers.config_to_diffusers(component.config)
 
 
-def _write(folder: Path, state: Mapping[str, "Tensor"], config: Mapping[str, Any], to: Layout) -> None:
-    """diffusers: config.json and safetensors. Original: model.pt (a plain dict of tensors) and original.json."""
+def _write(folder: Path, state: Mapping[str, "Tensor"], config: Mapping[str, Any], to: Layout, tensor_parallel: int) -> None:
+    """diffusers: config.json and safetensors. Original: model.pt (a plain dict of tensors), or one per rank, and original.json."""
     import torch
     from safetensors.torch import save_file
 
@@ -224,8 +274,13 @@ def _write(folder: Path, state: Mapping[str, "Tensor"], config: Mapping[str, Any
     (folder / name).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     if to == "diffusers":
         save_file(tensors, folder / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
-    else:
+    elif tensor_parallel == 1:
         torch.save(tensors, folder / "model.pt")
+    else:
+        from worldfoundry.autoregressive.original import split_shards
+
+        for rank, shard in enumerate(split_shards(tensors, tensor_parallel)):
+            torch.save(shard, folder / f"model_model_mp_{rank}.pt")
 
 
 def _write_mean_std(file: Path, component: Any) -> None:
