@@ -94,7 +94,7 @@ def live_block(lines: Callable[[], list[str]], first_s: float = 10.0) -> Iterato
             from rich.text import Text
 
             with Live(Text(), console=_console(), transient=True, auto_refresh=False) as live:
-                yield lambda: live.update(Text("\n".join(lines())), refresh=True)
+                yield lambda: live.update(Text("\n".join(lines()), no_wrap=True, overflow="crop"), refresh=True)
         else:
             yield _plain_block(lines, first_s)
     finally:

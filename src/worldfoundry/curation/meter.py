@@ -50,7 +50,7 @@ class Meter:
         rows = [self._line(stage, seconds) for stage in self.stages if self.total[stage.name]]
         return [
             head,
-            f"  {'stage':<18}{'done':>12}{'rate':>12}{'ETA':>13}{'kept':>9}{'rejected':>10}{'quarantined':>13}",
+            f"  {'stage':<17}{'done':>10}{'rate':>11}{'ETA':>12}{'kept':>6}{'rejected':>9}{'quarantined':>12}",
             *rows,
         ]
 
@@ -59,8 +59,8 @@ class Meter:
         rate = f"{done / seconds:.3g}/s" if done else "-"
         left = clock((total - done) * seconds / done) if 0 < done < total else "-"
         rejected, quarantined = (failed, "-") if stage.per == "clip" else ("-", failed)
-        counts = f"{done - failed:>9}{rejected:>10}{quarantined:>13}"
-        return f"  {stage.name:<18}{f'{done}/{total}':>12}  {rate:>10}{left:>13}{counts}"
+        counts = f"{done - failed:>6}{rejected:>9}{quarantined:>12}"
+        return f"  {stage.name:<17}{f'{done}/{total}':>10}  {rate:>9}{left:>12}{counts}"
 
     def __exit__(self, *error: object) -> None:
         self.stack.__exit__(None, None, None)
