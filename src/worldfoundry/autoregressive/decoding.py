@@ -103,7 +103,7 @@ def _decode(
         tally.forwards, tally.tokens = tally.forwards + 1, tally.tokens + confirmed + 1
         tally.guessed, tally.confirmed = tally.guessed + guesses_BK.shape[1], tally.confirmed + confirmed
         if draft is not None and (room := given + num_new - known_BL.shape[1] - 1) > 0:
-            guesses_BK = draft.propose(known_BL[:, bov:], hidden_BLD[:, confirmed], race)[:, :room]
+            guesses_BK = draft.propose(known_BL[:, bov:], hidden_BLD[:, confirmed], race, room)
         else:
             guesses_BK = known_BL[:, :0]
         tally.duration_s += perf_counter() - started_s

@@ -15,8 +15,8 @@ from worldfoundry.core.errors import UsageError
 class Draft(Protocol):
     """Guesses tokens. A bad guess costs time, and never changes what is generated."""
 
-    def propose(self, known_BL: Tensor, hidden_BD: Tensor, race: Race) -> Tensor:
-        """Tokens [B, K] that may follow the known ones, K >= 0.
+    def propose(self, known_BL: Tensor, hidden_BD: Tensor, race: Race, most: int) -> Tensor:
+        """Tokens [B, K] that may follow the known ones, 0 <= K <= `most`.
 
         `hidden_BD` is the network's last layer where it predicted the last known token; `race` draws the positions that are
         guessed, for a draft that has a distribution.
@@ -35,9 +35,10 @@ class MedusaDraft:
         if network.medusa is None:
             raise UsageError("This network has no Medusa heads.", "Train them, or speculate by copying.")
 
-    def propose(self, known_BL: Tensor, hidden_BD: Tensor, race: Race) -> Tensor:
+    def propose(self, known_BL: Tensor, hidden_BD: Tensor, race: Race, most: int) -> Tensor:
         assert self.network.medusa is not None
-        hidden_BKD = self.network.medusa(hidden_BD[:, None])[:, 0, : self.heads]
+        count = most if self.heads is None else min(self.heads, most)
+        hidden_BKD = self.network.medusa(hidden_BD[:, None])[:, 0, :count]
         return race.draw(self.network.logits(hidden_BKD))
 
 
@@ -51,6 +52,6 @@ class CopyDraft:
             )
         self.frame_tokens, self.length = frame_tokens, length
 
-    def propose(self, known_BL: Tensor, hidden_BD: Tensor, race: Race) -> Tensor:
+    def propose(self, known_BL: Tensor, hidden_BD: Tensor, race: Race, most: int) -> Tensor:
         start = known_BL.shape[1] - self.frame_tokens
-        return known_BL[:, start : start + self.length] if start >= 0 else known_BL[:, :0]
+        return known_BL[:, start : start + min(self.length, most)] if start >= 0 else known_BL[:, :0]

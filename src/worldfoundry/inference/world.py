@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from worldfoundry import __version__
 from worldfoundry.conditioning.t5 import T5TextEncoder
 from worldfoundry.conditioning.text import TextEncoder, text_encoder
 from worldfoundry.conditioning.upsampler import PromptUpsampler, prompt_upsampler
@@ -38,6 +37,7 @@ from worldfoundry.inference.memory import (
     what_fits,
 )
 from worldfoundry.inference.offload import Level, Offloader, Sizes, choose_level
+from worldfoundry.inference.record import record_of
 from worldfoundry.inference.request import (
     check_actions,
     check_lengths,
@@ -337,11 +337,6 @@ class DiffusionWorld:
         return tuple(verdict for text in texts if text for verdict in self.guardrails.enforce_text(text))
 
     def _record(self, request: Request, actions: np.ndarray | None, **sources: Frames | None) -> dict[str, Any]:
-        record = {**request.to_dict(), "worldfoundry": __version__, "world": self.provenance.get("folder", "")}
+        record = record_of(request, self.provenance, self.guardrails.policy, **sources)
         record |= {"adapters": self.adapters} if self.adapters else {}
-        for name, source in sources.items():
-            record[name] = str(source) if isinstance(source, str | Path) else None if source is None else "array"
-        record["actions"] = None if actions is None else actions.tolist()
-        policy = self.guardrails.policy
-        record["guards"] = policy.action + (f": {policy.reason}" if policy.reason else "")
-        return record
+        return {**record, "actions": None if actions is None else actions.tolist()}
