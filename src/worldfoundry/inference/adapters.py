@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from worldfoundry.core.config import Config
 from worldfoundry.core.errors import CheckpointError
@@ -128,9 +128,9 @@ def _changed(scheduler: SchedulerConfig, fields: Mapping[str, Any], name: str) -
     return changed
 
 
-def base_hashes(network: DiT) -> list[str]:
-    """What names a network's weights in whichever precision they were stored or loaded: hashes in bfloat16, rounded to it at
-    once and by way of float16."""
+def base_hashes(network: nn.Module) -> list[str]:
+    """What names the weights of a network or tokenizer in whichever precision they were stored or loaded: hashes in bfloat16,
+    rounded to it at once and by way of float16."""
     direct, by_half = hashlib.sha256(), hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
         for digest, values in ((direct, tensor), (by_half, tensor.half())):
