@@ -42,6 +42,7 @@ def tokens(batch=2, seed=0):
 def test_its_layer_is_a_part_of_one_projection_of_concatenated_channels():
     net, (x, c_noise, context) = random_weights(DiT(DECODER)), noisy(DECODER)
     (part, codes), seen = part_of(net), []
+    assert codes is not None
     net.blocks[0].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     net(x, c_noise, context, coarse=tokens())
     embedded = codes(tokens()).movedim(-1, 1)

@@ -1,8 +1,9 @@
-"""`worldfoundry train tokenizer | diffusion | student | autoregressive`."""
+"""`worldfoundry train tokenizer | diffusion | student | autoregressive | decoder`."""
 
 from worldfoundry.core.progress import say
 from worldfoundry.recipes.config import TrainDiffusionConfig, TrainTokenizerConfig
 from worldfoundry.recipes.train_autoregressive_config import TrainAutoregressiveConfig
+from worldfoundry.recipes.train_decoder_config import TrainDecoderConfig
 from worldfoundry.recipes.train_student_config import TrainStudentConfig
 
 
@@ -49,9 +50,19 @@ def run_autoregressive(config: TrainAutoregressiveConfig) -> int:
     return 0
 
 
+def run_decoder(config: TrainDecoderConfig) -> int:
+    from worldfoundry.recipes.train_decoder import train_decoder
+
+    done = train_decoder(config)
+    say(f"diffusion decoder in {done.folder} after {done.facts['steps']} steps, loss {done.facts['final_loss']:g}")
+    say(f"next, in Python: wf.load({str(done.folder)!r}).decode(tokens, fps=12, generators=[torch.Generator().manual_seed(0)])")
+    return 0
+
+
 SUBCOMMANDS = {
     "tokenizer": (TrainTokenizerConfig, run_tokenizer, "a video tokenizer, on a folder that `curate` wrote"),
     "diffusion": (TrainDiffusionConfig, run_diffusion, "a world model, in the latent space of a tokenizer"),
     "autoregressive": (TrainAutoregressiveConfig, run_autoregressive, "a world model, on the tokens of a discrete tokenizer"),
+    "decoder": (TrainDecoderConfig, run_decoder, "a diffusion decoder: a world that draws what discrete tokens stand for"),
     "student": (TrainStudentConfig, run_student, "an adapter with which a world samples in 1 to 4 steps"),
 }

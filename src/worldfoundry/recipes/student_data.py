@@ -20,20 +20,19 @@ from worldfoundry.inference.world import DiffusionWorld
 from worldfoundry.recipes.config import WindowConfig
 from worldfoundry.recipes.latents import LatentSet, Meaning, encode_windows
 from worldfoundry.recipes.plan import Group
+from worldfoundry.recipes.train_decoder_config import TrainDecoderConfig
 from worldfoundry.recipes.train_student_config import TrainStudentConfig
 from worldfoundry.recipes.windows import check_window, split
 from worldfoundry.tokenizers.tokenizer import Tokenizer
+
+WindowOptions = TrainStudentConfig | TrainDecoderConfig
 
 
 def student_columns(
     config: TrainStudentConfig, dataset: ClipDataset, world: DiffusionWorld, tokenizer: Tokenizer
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Columns for a stream, and the contexts [captions, L, D] that their `caption` numbers. Raises DataError."""
-    find = _cached if config.latents else _encoded
-    windows = find(config, dataset, world, tokenizer)
-    channels = world.network.config.in_channels
-    if windows.latents.shape[1] != channels:
-        raise DataError(f"The latents have {windows.latents.shape[1]} channels, but the world takes {channels!r}.")
+    windows = world_windows(config, dataset, world, tokenizer)
     captions = sorted({record.caption for record in windows.records})
     rms = world.config.action_rms
     meaning = Meaning(
@@ -43,7 +42,17 @@ def student_columns(
     return windows.rows(meaning), _contexts(world, captions)
 
 
-def student_window(config: TrainStudentConfig, world: DiffusionWorld) -> WindowConfig:
+def world_windows(config: WindowOptions, dataset: ClipDataset, world: DiffusionWorld, tokenizer: Tokenizer) -> LatentSet:
+    """The windows of the world's training as latents, taken from a cache or encoded. Raises DataError."""
+    find = _cached if config.latents else _encoded
+    windows = find(config, dataset, world, tokenizer)
+    channels = world.network.config.in_channels
+    if windows.latents.shape[1] != channels:
+        raise DataError(f"The latents have {windows.latents.shape[1]} channels, but the world takes {channels!r}.")
+    return windows
+
+
+def student_window(config: WindowOptions, world: DiffusionWorld) -> WindowConfig:
     """The window of the world's training where its provenance tells, or one of the world's default size."""
     known, own = training_config(world).get("window"), world.config
     if isinstance(known, dict):
@@ -59,7 +68,7 @@ def training_config(world: DiffusionWorld) -> dict[str, Any]:
     return known if isinstance(known, dict) else {}
 
 
-def _encoded(config: TrainStudentConfig, dataset: ClipDataset, world: DiffusionWorld, tokenizer: Tokenizer) -> LatentSet:
+def _encoded(config: WindowOptions, dataset: ClipDataset, world: DiffusionWorld, tokenizer: Tokenizer) -> LatentSet:
     """The training windows of the data, encoded once under OUT/latents. Clips of the teacher's held-out sources stay out."""
     window = student_window(config, world)
     check_window(window, tokenizer.spec)
@@ -74,7 +83,7 @@ def _encoded(config: TrainStudentConfig, dataset: ClipDataset, world: DiffusionW
     return _with_actions(windows, folder)
 
 
-def _cached(config: TrainStudentConfig, dataset: ClipDataset, world: DiffusionWorld, tokenizer: Tokenizer) -> LatentSet:
+def _cached(config: WindowOptions, dataset: ClipDataset, world: DiffusionWorld, tokenizer: Tokenizer) -> LatentSet:
     """All windows that another run's cache holds of the data's clips. Raises DataError for latents of another tokenizer."""
     assert config.latents is not None
     with LatentCache.open(config.latents) as cache:

@@ -28,21 +28,25 @@ class DiffusionMethod:
         fps: float,
         frame_levels: bool = False,
         augment_sigma: float = 0.001,
+        token_dropout: float = 0.0,
     ) -> None:
         """`contexts` are the embeddings of the distinct captions; a batch names its rows by index. `fps` where a batch has none.
 
         `frame_levels`, `augment_sigma`: how given frames are shown to the network (`NetworkDenoiser`), as in sampling.
+        `token_dropout`: share of samples of a diffusion decoder whose tokens are dropped.
         """
         self.module, self.config, self.contexts_NLD = network, config, contexts_NLD
         self.fps_B, self.prefix_weights = torch.tensor([fps]), torch.tensor(config.prefix_weights)
         target = parametrization(config.parametrization, config.sigma_data)
         self.denoiser, self.augment_sigma = NetworkDenoiser(network, target, frame_levels=frame_levels), augment_sigma
+        self.token_dropout = token_dropout
         self.sigmas = LogNormalSigmas(mean=config.sigma_mean, std=config.sigma_std)
         self.share = Share()
 
     def training_step(self, batch: dict[str, Tensor], generator: torch.Generator) -> StepOutput:
-        """`latents` [B, C, T, H, W] normalised; `caption` [B] row numbers; optionally `actions` [B, T, K], `fps` [B] and
-        `padding` [B, 1, H, W] (1 where clips are padded). With T = 1 it is a batch of images: nothing is given."""
+        """`latents` [B, C, T, H, W] normalised; `caption` [B] row numbers; optionally `actions` [B, T, K], `fps` [B],
+        `padding` [B, 1, H, W] (1 where clips are padded) and, for a decoder, `tokens` [B, T, rows, columns]. With T = 1 it is a
+        batch of images: nothing is given."""
         device = next(self.module.parameters()).device
         x0_BCTHW, condition, weight_B1THW = self.draw(batch, generator)
         (B, _, T, H, W), everyones = x0_BCTHW.shape, len(x0_BCTHW) * self.share.count
@@ -86,6 +90,7 @@ class DiffusionMethod:
             num_suffix_B=ends_B,
             augment_sigma=self.augment_sigma,
             actions_BTA=self._actions(batch, B, T),
+            coarse=self._tokens(batch, generator),
         )
         return x0_BCTHW, condition, self._change_weight(x0_BCTHW, given_B)
 
@@ -94,6 +99,13 @@ class DiffusionMethod:
         if "actions" in batch or not self.module.config.action_dim:
             return batch.get("actions")
         return torch.zeros(B, T, self.module.config.action_dim)
+
+    def _tokens(self, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor | None:
+        """Those of the batch; dropped ones become token 0, as in the published training."""
+        if "tokens" not in batch:
+            return None
+        keep_B = self.share.of(torch.rand(len(batch["tokens"]) * self.share.count, generator=generator)) >= self.token_dropout
+        return batch["tokens"].long() * keep_B.long()[:, None, None, None]
 
     def _change_weight(self, x0_BCTHW: Tensor, given_B: Tensor) -> Tensor:
         """1 where nothing changed since the last given latent frame, up to 1 + change_weight where much did."""
