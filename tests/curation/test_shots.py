@@ -3,12 +3,16 @@
 Axis legend: T frames, H height, W width, C = 3 (RGB).
 """
 
+from fractions import Fraction
+from typing import Any
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from worldfoundry.curation import shots_pictures
 from worldfoundry.curation.config import ShotConfig
+from worldfoundry.curation.lowres import Look, Pictures, watch_frames
 from worldfoundry.curation.shots import Transition, find_transitions, spans_between
 from worldfoundry.curation.shots_network import judge
 from worldfoundry.curation.shots_types import probability
@@ -134,6 +138,15 @@ def test_something_that_crosses_the_picture_is_no_wipe() -> None:
         left = t - 28
         frames[t, 2:16, max(0, left) : max(0, left + 8)] = 30
     assert all(transition.kind != "wipe" for transition in find(frames))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_tiny_clip_that_drifts_holds_no_wipe(zoo: Any, seed: int) -> None:
+    """A block that is near to the frames on both sides of the middle is not evidence for one of them."""
+    path = zoo.encoded("a.mp4", zoo.frames(60, seed=seed), pixel_format="yuv444p", time_base=Fraction(1, 24))
+    pictures = Pictures()
+    watch_frames(path, [Look(size=(18, 32), add=pictures.add)])
+    assert find_transitions(np.stack(pictures.rgb), FPS, CONFIG) == []
 
 
 def test_larger_pictures_are_shrunk_to_the_means_of_areas() -> None:

@@ -56,7 +56,7 @@ def _candidates(luma_THW: np.ndarray, half: int, config: ShotConfig) -> list[tup
     )
     distance = apart_TN.mean(axis=1)
     weight_TN = apart_TN / (apart_TN.sum(axis=1, keepdims=True) + 1e-6)
-    share_TN = old_TN / (old_TN + new_TN + 1e-3)
+    share_TN = _share(old_TN, new_TN, apart_TN)
     unexplained = np.minimum(old_TN, new_TN).mean(axis=1) / (distance + 1e-6)
     decided = (weight_TN * np.abs(2 * share_TN - 1)).sum(axis=1)
     progress = (weight_TN * share_TN).sum(axis=1)
@@ -108,5 +108,13 @@ def _shares(luma_THW: np.ndarray, old: int, new: int) -> tuple[np.ndarray, np.nd
     old_TN = block_differences(near, np.repeat(near[:1], len(near), axis=0), BLOCK_HEIGHT, BLOCK_WIDTH)
     new_TN = block_differences(near, np.repeat(near[-1:], len(near), axis=0), BLOCK_HEIGHT, BLOCK_WIDTH)
     apart_N = old_TN[-1] + 1e-6
-    share_TN = old_TN / (old_TN + new_TN + 1e-3)
+    share_TN = _share(old_TN, new_TN, apart_N)
     return share_TN @ (apart_N / apart_N.sum()), np.minimum(old_TN, new_TN).mean(axis=1) / apart_N.mean()
+
+
+def _share(old_TN: np.ndarray, new_TN: np.ndarray, apart_TN: np.ndarray) -> np.ndarray:
+    """0 where a block shows the old shot, 1 where it shows the new one, 0.5 where it does not tell.
+
+    A block that is near to both, in a scene that has moved on by more than a block may, says nothing, whichever is nearer.
+    """
+    return 0.5 + 0.5 * (old_TN - new_TN) / np.maximum(np.maximum(old_TN + new_TN, apart_TN), 1e-3)
