@@ -3,13 +3,14 @@
     python benchmarks/shot_detection.py --clips FOLDER --work FOLDER [--spans FILE] [--scenedetect PYTHON]
 
 Compared: ours, ours with TransNet V2 on doubtful windows, TransNet V2 alone (published threshold rule, at 0.4), and the
-four detectors of PySceneDetect with their defaults, run by another Python that has it (`--scenedetect`). Composites come
+five detectors of PySceneDetect with their defaults, run by another Python that has it (`--scenedetect`). Composites come
 from `shot_composites.py`: seeds and source clips of the held-out half, on which nothing was tuned. CPU time is the whole
 process's, decoding included, one thread where a library lets us say so.
 
 Matching, one to one: a cut is found if a prediction lies within 2 frames of it; a gradual transition if a prediction overlaps
 it, 2 frames allowed. What is left over is a false alarm. Types are left out of this except in `f1_typed`, where the
-predicted type must be right too. Intervals: 95 %, bootstrap over composites. Writes benchmarks/shot_detection.json.
+predicted type must be right too. Intervals: 95 %, bootstrap over composites. Writes benchmarks/shot_detection.json; what an
+earlier run on the same composites wrote of other detectors stays (`--only`).
 """
 
 import argparse
@@ -67,10 +68,10 @@ PEER = """
 import json, sys, time
 import cv2
 from scenedetect import detect, __version__
-from scenedetect.detectors import AdaptiveDetector, ContentDetector, HashDetector, HistogramDetector
+from scenedetect.detectors import AdaptiveDetector, ContentDetector, HashDetector, HistogramDetector, ThresholdDetector
 cv2.setNumThreads(1)
 found = {"version": __version__}
-for kind in (ContentDetector, AdaptiveDetector, HashDetector, HistogramDetector):
+for kind in (ContentDetector, AdaptiveDetector, HashDetector, HistogramDetector, ThresholdDetector):
     for path in sys.argv[1:]:
         start = time.process_time()
         cuts = [float(scene[0].seconds) for scene in detect(path, kind(), start_in_scene=True)[1:]]
@@ -189,7 +190,7 @@ def summarise(rows: Sequence[dict[str, Any]], composites: Sequence[dict[str, Any
         "false_alarms": {key[6:]: n for key, n in sorted(total.items()) if key.startswith("false ") and "said" not in key},
         "types": {key[5:]: n for key, n in sorted(total.items()) if key.startswith("said ")} if typed else {},
         "overlap": round(total["overlap"] / max(1, total["overlaps"]), 3) if typed else None,
-        "decided_by_network": sum(getattr(f, "decided_by", "") == "transnetv2" for row in rows for f in row["found"]),
+        "decided_by_network": sum(getattr(f, "decided_by", "") == "network" for row in rows for f in row["found"]),
         "frames_per_cpu_s": round(frames / cpu_s, 1),
         "cpu_s": round(cpu_s, 2),
     }
@@ -257,16 +258,11 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     composites = make_composites(options)
-    version, results = "", {}
     for name, detect in detectors(options).items():
-        if name == PEER_NAME:
-            version, peer = detect(composites)
-            results |= peer
-        else:
-            results[name] = detect(composites)
-        report(options.out, results, composites, version)
-    for name, rows in results.items():
-        row = summarise(rows, composites)
+        found = detect(composites)
+        version, results = found if name == PEER_NAME else ("", {name: found})
+        report(options, results, composites, version)
+    for name, row in json.loads(options.out.read_text(encoding="utf-8"))["detectors"].items():
         recalls = " ".join(f"{kind} {row['found'][kind]}/{row['true'][kind]}" for kind in KINDS)
         say(f"{name}: F1 {row['scores']['f1']['value']}, {recalls}, {row['frames_per_cpu_s']} frames per CPU-second")
 
@@ -283,21 +279,27 @@ def detectors(options: argparse.Namespace) -> dict[str, Callable[[list[dict[str,
     return {name: detect for name, detect in chosen.items() if not options.only or name in options.only}
 
 
-def report(out: Path, results: dict[str, Any], composites: Sequence[dict[str, Any]], version: str) -> None:
-    """Written after every detector, so that an interrupted run is not lost."""
+def report(options: argparse.Namespace, results: dict[str, Any], composites: Sequence[dict[str, Any]], version: str) -> None:
+    """Written after every detector, so that an interrupted run is not lost, beside what the file says of the others."""
     about = {
+        "size": [options.height, options.width],
         "seeds": [composites[0]["seed"], composites[-1]["seed"]],
         "frames": sum(c["num_frames"] for c in composites),
         "variable_rate": sum(c["variable_rate"] for c in composites),
         "clips": len({name for c in composites for name in c["clips"]}),
         "decoys": dict(Counter(d.kind for c in composites for d in c["decoys"])),
         "tolerance_frames": TOLERANCE,
-        "pyscenedetect": version,
-        "load_average": [round(load, 1) for load in os.getloadavg()],
     }
-    summary = {name: summarise(rows, composites) for name, rows in results.items()}
+    before = json.loads(options.out.read_text(encoding="utf-8")) if options.out.is_file() else {}
+    if before.get("about") != about:
+        before = {}
+    made = provenance()
+    run = {"version": version or made["worldfoundry"], "commit": made["commit"], "load_average": os.getloadavg()[0]}
+    summary = {name: {**summarise(rows, composites), **run} for name, rows in results.items()}
     mistaken = {name: mistakes(rows, composites) for name, rows in results.items() if name.startswith("ours")}
-    write_json(out, {"about": about, "detectors": summary, "mistakes": mistaken, "provenance": provenance()})
+    detectors = {**before.get("detectors", {}), **summary}
+    mistaken = {**before.get("mistakes", {}), **mistaken}
+    write_json(options.out, {"about": about, "detectors": detectors, "mistakes": mistaken, "provenance": made})
 
 
 if __name__ == "__main__":
