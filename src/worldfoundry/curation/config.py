@@ -116,6 +116,8 @@ class CurateConfig(Config):
     """Seconds that a stage may take on one source or clip, before the allowance for its length."""
     timeout_factor: Annotated[float, Field(ge=0), EXECUTION] = 30.0
     """Seconds allowed on top per second of video."""
+    fetch_gb: Annotated[float, Field(ge=0), EXECUTION] = 50.0
+    """Disk space for copies of files at URLs, each kept until the run is done with it; beyond it files are fetched for each step."""
     overwrite: Annotated[bool, EXECUTION] = False
     """Discard what an earlier curation left in the folder, and start anew."""
 

@@ -56,7 +56,7 @@ def local_copy(uri: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="worldfoundry-") as folder:
         path = Path(folder) / PurePosixPath(uri).name
         with open(path, "wb") as file:
-            for block in _blocks(uri):
+            for block in blocks_of(uri):
                 file.write(block)
         yield path
 
@@ -64,7 +64,7 @@ def local_copy(uri: str) -> Iterator[Path]:
 def sha256_of(uri: str) -> str:
     """SHA-256 of a file's content. Raises MediaError MISSING or UNREADABLE."""
     digest = hashlib.sha256()
-    for block in _blocks(uri):
+    for block in blocks_of(uri):
         digest.update(block)
     return digest.hexdigest()
 
@@ -73,7 +73,8 @@ def is_url(uri: str) -> bool:
     return "://" in uri
 
 
-def _blocks(uri: str) -> Iterator[bytes]:
+def blocks_of(uri: str) -> Iterator[bytes]:
+    """A file's content in pieces. Raises MediaError MISSING or UNREADABLE."""
     try:
         with _open(uri) as file:
             while block := file.read(1 << 20):
@@ -92,7 +93,7 @@ def _list_entries(source: str) -> list[str]:
     """Lines of a list file; relative paths count from the list's folder; empty lines and # comments are skipped."""
     if not is_url(source) and not Path(source).is_file():
         raise UsageError(f"The list file {source!r} does not exist.")
-    lines = b"".join(_blocks(source)).decode("utf-8", errors="replace").splitlines()
+    lines = b"".join(blocks_of(source)).decode("utf-8", errors="replace").splitlines()
     entries = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
     if is_url(source):
         return entries

@@ -11,7 +11,7 @@ import resource
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +26,7 @@ from worldfoundry.curation.collect import NOT_ENCODED, Collected, collect, extra
 from worldfoundry.curation.config import CurateConfig
 from worldfoundry.curation.discover import discover
 from worldfoundry.curation.executors import Executor, open_executor
+from worldfoundry.curation.fetch import Copies, copies_of
 from worldfoundry.curation.graph import Graph, build_graph, spec_of
 from worldfoundry.curation.meter import Meter, say_selected
 from worldfoundry.curation.pack import loose_files, pack, read_ledger
@@ -87,7 +88,8 @@ def curate(
     with ExitStack() as workers:
         run_on = executor or workers.enter_context(open_executor(config, graph))
         with store.opened(config):
-            sources, unreadable = fingerprint(files, store, run_on)
+            copies = copies_of(config)
+            sources, unreadable = fingerprint(files, store, run_on, copies)
             _refuse_vanished(sources, store)
             store.save_sources(sources, unreadable, len(files))
             work = StageWork(config, own, retry)
@@ -102,21 +104,31 @@ def curate(
             finished = _pending(
                 [{**row, "keep": kept[row["source_id"]]} for row in sources if row["source_id"] in kept], graph, store, retry
             )
-            timer.decoded_to_encode = _run("finish clips", run_on, work, finished)
+            copies.forget(_addresses(row for row in sources if row["source_id"] not in kept))
+            timer.decoded_to_encode = _run("finish clips", run_on, work, finished, copies)
             workers.close()  # now, so that the time and the memory of their processes count
             found.runs |= {row["source_id"]: SourceRun(row, graph, store.source_folder(row["source_id"])) for row in finished}
             processed = len({row["source_id"] for row in (*analysed, *finished)})
             return _publish(found, unreadable, len(files), graph, store, config, timer, processed)
 
 
-def _run(phase: str, run_on: Executor, work: StageWork, rows: list[Row]) -> int:
-    """Run what is pending, with progress. Returns how many frames were decoded."""
+def _run(phase: str, run_on: Executor, work: StageWork, rows: list[Row], last: Copies | None = None) -> int:
+    """Run what is pending, with progress; copies are removed as it goes if nothing comes after. Returns frames decoded."""
     store = Store(work.config.out)
-    runs = {row["source_id"]: SourceRun(row, work.graph, store.source_folder(row["source_id"]), retry=work.retry) for row in rows}
+    runs = {
+        row["source_id"]: SourceRun(row, work.graph, store.source_folder(row["source_id"]), retry=work.retry) for row in rows
+    }
     with Meter(phase, work.graph.stages, {source_id: run.awaited() for source_id, run in runs.items()}) as meter:
         for result in run_on(work, rows):
             meter.add(result)
+            if last is not None:
+                last.forget(_addresses([runs[result["source_id"]].row]))
     return meter.decoded
+
+
+def _addresses(rows: Iterable[Row]) -> Iterator[str]:
+    for row in rows:
+        yield from (row["uri"], row["episode_uri"], row["caption_uri"])
 
 
 def reselect(config: CurateConfig, *, stages: Sequence[FunctionStage] = ()) -> CurateSummary:

@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from worldfoundry.core.progress import progress
-from worldfoundry.curation.discover import is_image, local_copy, sha256_of
+from worldfoundry.curation.discover import is_image
 from worldfoundry.curation.executors import Executor
+from worldfoundry.curation.fetch import Copies
 from worldfoundry.curation.rows import Failure, Row, quarantine_row
 from worldfoundry.curation.sidecars import read_caption
 from worldfoundry.curation.store import Store
@@ -38,14 +39,14 @@ class Fingerprints:
         return f"{row['uri']}|{row['bytes']}|{row['modified']}"
 
 
-def fingerprint(rows: Iterable[Row], store: Store, executor: Executor) -> tuple[list[Row], list[Row]]:
+def fingerprint(rows: Iterable[Row], store: Store, executor: Executor, copies: Copies) -> tuple[list[Row], list[Row]]:
     """(one row per distinct content with its `duplicates`, quarantine rows of files that cannot be read).
 
     A source's id is the first 32 hex digits of its SHA-256. Of several files with the same content, the first one with a
     sidecar speaks for all.
     """
     prints, rows = Fingerprints(store.work / "fingerprints.jsonl"), list(rows)
-    unreadable, new = _hash_new(rows, prints, executor)
+    unreadable, new = _hash_new(rows, prints, executor, copies)
     groups: dict[str, list[Row]] = {}
     for row in rows:
         digest = new.get(row["uri"]) or prints.get(row)
@@ -54,28 +55,31 @@ def fingerprint(rows: Iterable[Row], store: Store, executor: Executor) -> tuple[
     sources = []
     for source_id, group in groups.items():
         first, *others = sorted(group, key=_speaks_first)
+        copies.forget(row["uri"] for row in others)
         sources.append(
             {
                 **first,
                 "source_id": source_id,
                 "image": is_image(first["uri"]),
                 "duplicates": sorted(row["uri"] for row in others),
-                "episode_hash": sha256_of(first["episode_uri"])[:16] if first["episode_uri"] else "",
-                "caption_hash": sha256_of(first["caption_uri"])[:16] if first["caption_uri"] else "",
-                "caption": _caption(first["caption_uri"]),
+                "episode_hash": copies.sha256(first["episode_uri"])[:16] if first["episode_uri"] else "",
+                "caption_hash": copies.sha256(first["caption_uri"])[:16] if first["caption_uri"] else "",
+                "caption": _caption(first["caption_uri"], copies),
             }
         )
     return sorted(sources, key=lambda row: row["uri"]), list(unreadable.values())
 
 
-def _hash_new(rows: list[Row], prints: Fingerprints, executor: Executor) -> tuple[dict[str, Row], dict[str, str]]:
+def _hash_new(
+    rows: list[Row], prints: Fingerprints, executor: Executor, copies: Copies
+) -> tuple[dict[str, Row], dict[str, str]]:
     """(quarantine rows of unreadable files by uri, source ids of files hashed now by uri)."""
     todo = {row["uri"]: row for row in rows if prints.get(row) is None}
     unreadable, new = {}, {}
     if not todo:
         return unreadable, new
     with progress("fingerprint", total=len(todo), unit="files") as bar:
-        for found in executor(Fingerprint(), list(todo.values())):
+        for found in executor(Fingerprint(copies=copies), list(todo.values())):
             row = todo[found["uri"]]
             if found["code"]:
                 failure = Failure(stage="fingerprint", code=found["code"], message=found["message"])
@@ -87,10 +91,10 @@ def _hash_new(rows: list[Row], prints: Fingerprints, executor: Executor) -> tupl
     return unreadable, new
 
 
-def _caption(uri: str) -> str:
+def _caption(uri: str, copies: Copies) -> str:
     if not uri:
         return ""
-    with local_copy(uri) as path:
+    with copies.local(uri) as path:
         return read_caption(path)
 
 

@@ -5,6 +5,7 @@ OUT/work/sources.json               what the last run found in its input
 OUT/work/<source>/<stage>.json      one commit per stage of a source (see `commits`)
 OUT/work/<source>/clips/<clip>/     the same per clip; the files of a sample lie here until they are packed, its
                                     thumbnails stay for the report
+OUT/work/.fetched/                  copies of files at URLs, while a run needs them
 OUT/work/packed/<bucket>/           what is in each shard, and which commits it came from
 OUT/shards/<bucket>/                WebDataset tars
 OUT/tables/  OUT/report.html
@@ -33,7 +34,7 @@ class Store:
     def __init__(self, out: Path) -> None:
         self.out = out
         self.work, self.shards, self.tables, self.report = out / "work", out / "shards", out / "tables", out / "report.html"
-        self.packed = self.work / "packed"
+        self.packed, self.fetched = self.work / "packed", self.work / ".fetched"
 
     @contextmanager
     def opened(self, config: CurateConfig) -> Iterator[None]:
@@ -55,7 +56,10 @@ class Store:
             self._check_format()
             self._sweep()
             config.replace(overwrite=False).save(self.out / "config.yaml")
-            yield
+            try:
+                yield
+            finally:
+                shutil.rmtree(self.fetched, ignore_errors=True)
 
     def source_folder(self, source_id: str) -> Path:
         return self.work / source_id

@@ -10,7 +10,7 @@ from typing import Protocol
 from worldfoundry.core.errors import MediaError
 from worldfoundry.curation.child import Child, Died, Place
 from worldfoundry.curation.config import CurateConfig
-from worldfoundry.curation.discover import local_copy, sha256_of
+from worldfoundry.curation.fetch import Copies, copies_of
 from worldfoundry.curation.graph import Graph, build_graph
 from worldfoundry.curation.rows import Row
 from worldfoundry.curation.run import SourceRun, Step, run_all
@@ -35,9 +35,11 @@ class Work(Protocol):
 class Fingerprint:
     """SHA-256 of one file. Reading bytes is not risky."""
 
+    copies: Copies
+
     def __call__(self, row: Row, at: At = silent) -> Row:
         try:
-            return {"uri": row["uri"], "sha256": sha256_of(row["uri"]), "code": "", "message": ""}
+            return {"uri": row["uri"], "sha256": self.copies.sha256(row["uri"]), "code": "", "message": ""}
         except MediaError as error:
             return {"uri": row["uri"], "sha256": "", "code": error.code, "message": error.message}
 
@@ -58,6 +60,10 @@ class StageWork:
     retry: frozenset[str] = frozenset()
     only: tuple[str, ...] | None = None
     isolated_only: bool = False
+
+    @cached_property
+    def copies(self) -> Copies:
+        return copies_of(self.config)
 
     @cached_property
     def graph(self) -> Graph:
@@ -110,8 +116,8 @@ class StageWork:
             return
         with ExitStack() as stack:
             try:
-                path = stack.enter_context(local_copy(row["uri"]))
-                episode = stack.enter_context(local_copy(row["episode_uri"]))
+                path = stack.enter_context(self.copies.local(row["uri"]))
+                episode = stack.enter_context(self.copies.local(row["episode_uri"]))
             except MediaError as error:
                 run = run_of(row)
                 step = run.next_step(self.only)
@@ -122,5 +128,5 @@ class StageWork:
             yield run_of({**row, "path": str(path), "episode_path": str(episode) if row["episode_uri"] else ""})
 
     def __getstate__(self) -> Row:
-        """Without the graph, which every process builds for itself."""
-        return {name: value for name, value in vars(self).items() if name != "graph"}
+        """Without the graph and what it knows of copies, which every process builds for itself."""
+        return {name: value for name, value in vars(self).items() if name not in ("graph", "copies")}
