@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 from curate_measure import measured
 
 from worldfoundry.core.files import write_json
@@ -73,12 +74,15 @@ def main() -> None:
     options = parser.parse_args()
     names = options.files or sorted(p.name for p in options.folder.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES)
     files = [(options.folder / name).resolve() for name in names]
-    minutes = sum(probe_video(file).duration_s for file in files) / 60
+    infos = [probe_video(file) for file in files]
+    minutes = sum(info.duration_s for info in infos) / 60
+    megapixels = sum(info.width * info.height * info.fps * info.duration_s for info in infos) / 1e6
     before = json.loads(options.out.read_text()) if options.out.is_file() else {}
     result = {
         "benchmark": "curate_cost",
         "files": names,
         "minutes_of_video": round(minutes, 4),
+        "megapixels_per_s": round(megapixels / (60 * minutes), 3),
         "machine": f"{platform.platform(terse=True)}, {len(os.sched_getaffinity(0))} cores",
         "worldfoundry": before.get("worldfoundry"),
         "data_juicer": before.get("data_juicer"),
@@ -127,12 +131,19 @@ def ours(work: Path, minutes: float) -> dict:
         "decoded_over_source_frames": round(decoded / frames, 4),
         "size": {
             "rows": {path.stem: len(read_table(tables, path.stem)) for path in sorted(tables.glob("*.parquet"))},
-            "table_bytes": {path.stem: path.stat().st_size for path in sorted(tables.glob("*.parquet"))},
+            "bytes_per_row": {path.stem: bytes_per_row(path) for path in sorted(tables.glob("*.parquet"))},
+            "clip_s": round(sum(row["duration_s"] for row in read_table(tables, "clips")), 3),
             "source_bytes": sum(row["bytes"] for row in sources),
             "shard_bytes": sum(path.stat().st_size for path in (work / "clips" / "shards").rglob("*.tar")),
             "work_bytes": sum(path.stat().st_size for path in (work / "clips" / "work").rglob("*") if path.is_file()),
         },
     }
+
+
+def bytes_per_row(path: Path) -> float:
+    """Uncompressed, so that many rows take less."""
+    table = pq.read_table(path)
+    return round(table.nbytes / max(1, len(table)), 1)
 
 
 def per_minute(run: dict, minutes: float) -> dict:

@@ -62,3 +62,17 @@ def test_files_and_failures(tmp_path: Path) -> None:
     assert again.failure == Failure(stage="encode", code="X", message="m", attempt=2)
     commits.forget("encode")
     assert commits.read("encode") is None
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are counted in /proc")
+def test_commits_that_are_held_hold_no_file_open(tmp_path: Path) -> None:
+    """A run holds those of all its sources, and a process may open a thousand files."""
+    written = Commits(tmp_path)
+    written.write("some", "k1", columns={"array_T": np.arange(4)})
+    held, before = [], len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(20):
+        commit = written.read("some", "k1")
+        assert commit is not None
+        np.testing.assert_array_equal(commit["array_T"], np.arange(4))
+        held.append(commit)
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before

@@ -12,7 +12,6 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from fractions import Fraction
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +79,14 @@ class Commit:
         self.failure = Failure(**facts["failure"]) if facts["failure"] else None
 
     def __getitem__(self, column: str) -> Any:
-        return from_plain(self.facts["columns"][column], lambda name: self._stored[name])
+        return from_plain(self.facts["columns"][column], self._array)
 
-    @cached_property
-    def _stored(self) -> Mapping[str, np.ndarray]:
-        return np.load(self._arrays, allow_pickle=False) if isinstance(self._arrays, Path) else self._arrays
+    def _array(self, name: str) -> np.ndarray:
+        """Opens and closes the file each time: a run holds the commits of all its sources."""
+        if not isinstance(self._arrays, Path):
+            return self._arrays[name]
+        with np.load(self._arrays, allow_pickle=False) as stored:
+            return stored[name]
 
     @property
     def event(self) -> Row:
