@@ -31,6 +31,15 @@ def test_still_clips_are_rejected_if_asked() -> None:
 
 
 @pytest.mark.parametrize(
+    "condition", ["motion>=99", "blur<=-1", "blur>=99", "camera=pan", "camera!=pan", "duration_s>=9", "source_fps>=9"]
+)
+def test_what_an_image_does_not_have_does_not_judge_it(condition: str) -> None:
+    image = {"image": True, "end_s": 0.0, "duration_s": 0.0, "source_fps": 0.0, "motion": None, "blur": None}
+    assert reasons(image, where=(condition,)) == []
+    assert reasons({**image, "num_frames": 1}, where=("num_frames>=2",)) == ["NUM_FRAMES_LOW"], "that it has"
+
+
+@pytest.mark.parametrize(
     ("condition", "clip", "expected"),
     [
         ("blur<=0.3", {"blur": 0.3}, []),

@@ -1,7 +1,8 @@
 """Which planned clips are kept: thresholds over the stored scores of all clips. Nothing is decoded, so retuning takes seconds.
 
-A condition is `name<=0.3`, `name>=2`, `name=word` or `name!=word`, on a score, a tag, or what is known of every clip. A clip that
-lacks a value (an image has no motion) is not judged by it.
+A condition is `name<=0.3`, `name>=2`, `name=word` or `name!=word`, on a score, a tag, or what is known of every clip. Null
+means not judged: what could not be scored (a black frame has no focus) and what does not apply (an image has no motion, no
+duration and no rate) neither keeps a clip nor rejects it.
 """
 
 import re
@@ -16,6 +17,7 @@ from worldfoundry.curation.rows import Row
 
 # Known of every planned clip, whatever the stages.
 FACTS = ("duration_s", "num_frames", "source_fps", "source_height", "source_width", "caption")
+NOT_OF_IMAGES = frozenset({"duration_s", "source_fps"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +29,11 @@ class Condition:
     value: float | str
     reason: str
 
+    def judges(self, clip: Row) -> bool:
+        """Whether the clip has what the condition asks for."""
+        return clip.get(self.name) is not None and not (clip["image"] and self.name in NOT_OF_IMAGES)
+
     def holds(self, value: Any) -> bool:
-        if value is None:
-            return True
         if self.sign in (">=", "<=") and not isinstance(value, int | float):
             raise UsageError(f"--where: {self.name!r} is a word ({value!r}), not a number.", "Compare it with = or !=.")
         if self.sign in (">=", "<="):
@@ -65,7 +69,7 @@ def select(clips: list[Row], config: CurateConfig, known: Iterable[str]) -> list
     wanted = conditions(config, known)
     selected = []
     for clip in clips:
-        reasons = [condition.reason for condition in wanted if not condition.holds(clip.get(condition.name))]
+        reasons = [c.reason for c in wanted if c.judges(clip) and not c.holds(clip[c.name])]
         if not clip["image"] and clip["end_s"] - clip["start_s"] < config.min_s - half_frame_s(clip["source_fps"]):
             reasons.insert(0, "TOO_SHORT")
         selected.append({**clip, "reasons": list(dict.fromkeys(reasons)), "kept": not reasons})

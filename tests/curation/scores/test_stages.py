@@ -14,9 +14,11 @@ from worldfoundry.core.video_io import write_video
 from worldfoundry.curation.api import curate
 from worldfoundry.curation.lowres import Look, watch_frames
 from worldfoundry.curation.scores.config import ScoreConfig
+from worldfoundry.curation.scores.motion import MOTION_COLUMNS
 from worldfoundry.curation.scores.prepare import prepare
 from worldfoundry.curation.scores.stages import score_stages
 from worldfoundry.curation.stage import check_stage
+from worldfoundry.data.buckets import bucket_name
 
 
 def film(num_frames: int = 36, seed: int = 0, height: int = 48, width: int = 64, speed: int = 1) -> np.ndarray:
@@ -137,3 +139,23 @@ def test_a_taxonomy_of_another_embedder_is_refused(tmp_path: Path) -> None:
     taxonomy_of("a", [np.ones(3)], ["x"]).save(tmp_path / "t.json")
     with pytest.raises(DataError, match="was made with 'a'"):
         read_taxonomy(tmp_path / "t.json", "effnet-lite0")
+
+
+def test_an_image_is_judged_by_what_pictures_have(tmp_path: Path) -> None:
+    """Bars are cut away, quality is scored; what needs time is null, and no condition on it rejects the image."""
+    (tmp_path / "in").mkdir()
+    inner = film(1)[0]
+    Image.fromarray(np.pad(inner, ((8, 8), (0, 0), (0, 0)))).save(tmp_path / "in" / "boxed.png")
+    where = [f"{name}>=1e9" for name in MOTION_COLUMNS if name != "camera_motion"]
+    where += ["camera_motion=nothing", "motion>=1e9", "duration_s>=1e9", "luma_mean>=10"]
+    curate(tmp_path / "in", tmp_path / "out", isolate=False, where=where, scores={"dedup": "perceptual"})
+    (clip,) = rows(tmp_path / "out", "clips")
+    assert (clip["encoding"], clip["num_frames"], clip["crop"], clip["height"]) == ("image", 1, [0, 8, 64, 48], 48)
+    assert clip["bucket"] == bucket_name(64, 48, 1, image=True) != bucket_name(64, 48, 1, image=False)
+    assert {name: clip[name] for name in (*MOTION_COLUMNS, "duplicate_of")} == dict.fromkeys((*MOTION_COLUMNS, "duplicate_of"))
+    assert min(clip["luma_mean"], clip["focus"], clip["border_share"]) > 0
+
+
+def test_stages_that_images_skip_are_those_that_need_time() -> None:
+    config = ScoreConfig(embedder="effnet-lite0", captions="measured", dedup="semantic", embed_captions="on", text=True)
+    assert [stage.name for stage in score_stages(config) if not stage.images] == ["camera_path", "movement", "signature"]
