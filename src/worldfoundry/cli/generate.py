@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 class GenerateConfig(Config):
     """Make a world video from a prompt, a first image or video, and actions. The guards are on.
 
-    Size, length, rate, steps and guidance that are not given are the world's own.
+    Size, length, rate, and how it samples are the world's own where they are not given. Some options belong to diffusion worlds,
+    some to autoregressive ones; those of the other kind are refused.
     """
 
     world: Path
@@ -70,6 +71,16 @@ class GenerateConfig(Config):
     """Write a strip of small pictures, OUT.stepNNN.png, after every so many steps; 0 = never."""
     step_cache: float = Field(default=0.0, ge=0)
     """Skip the network's blocks in steps whose input changed less than this (try 0.1); 0 computes every step."""
+    temperature: float | None = Field(default=None, ge=0)
+    """Autoregressive worlds: above 1 draws more boldly, below 1 more carefully; 0 takes the likeliest token."""
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    """Autoregressive worlds: draw from the likeliest tokens that together have this probability."""
+    top_k: int | None = Field(default=None, ge=0)
+    """Autoregressive worlds: draw from so many of the likeliest tokens; 0 = all."""
+    speculate: Literal["none", "medusa", "copy"] | None = None
+    """Autoregressive worlds: guess several tokens at a time by trained heads or from the frame before; the video stays the same."""
+    token_decoder: str | None = None
+    """Autoregressive worlds: a diffusion decoder for the pixels, by shipped name or folder; none = the tokenizer's own."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:0 or mps."""
     dtype: str | None = None
@@ -82,6 +93,12 @@ class GenerateConfig(Config):
 
 LOADING = ("world", "adapter", "adapter_weight", "device", "dtype", "offload", "weights", "out", "batch")
 """Options of a run as a whole, which a line of a batch cannot have."""
+BOTH = ("prompt", "input", "num_frames", "height", "width", "fps", "seed", "num_prefix_frames", "keep_input")
+AUTOREGRESSIVE = ("temperature", "top_p", "top_k", "speculate", "token_decoder")
+DIFFUSION = (
+    "end", "actions", "action_start", "aspect", "num_inference_steps", "guidance_scale", "negative_prompt", "later_prompts",
+    "upsample", "upsampler", "adapter", "adapter_weight", "preview_every", "step_cache",
+)  # fmt: skip
 
 
 def run(config: GenerateConfig) -> int:
@@ -112,6 +129,7 @@ def _load(config: GenerateConfig) -> Any:
         world = wf.load(config.world, dtype=config.dtype)
     if not hasattr(world, "generate"):
         raise UsageError(f"{str(config.world)!r} is a part, not a world.", "Give the folder that holds model_index.json.")
+    _check_options(world, config)
     if config.adapter is not None:
         world.load_adapter(config.adapter, config.adapter_weight)
         if config.weights == "int8":
@@ -120,8 +138,41 @@ def _load(config: GenerateConfig) -> Any:
     return world
 
 
+def _check_options(world: Any, config: GenerateConfig) -> bool:
+    """Whether the world is autoregressive. Raises UsageError for options of the other kind."""
+    from worldfoundry.core.errors import UsageError
+    from worldfoundry.inference.ar_world import AutoregressiveWorld
+
+    autoregressive = isinstance(world, AutoregressiveWorld)
+    for name in DIFFUSION if autoregressive else AUTOREGRESSIVE:
+        if getattr(config, name) != GenerateConfig.model_fields[name].default:
+            own, other = ("an autoregressive", "diffusion") if autoregressive else ("a diffusion", "autoregressive")
+            flag = "--" + name.replace("_", "-")
+            raise UsageError(f"{flag} is for {other} worlds, but {str(config.world)!r} is {own} one.", "Leave it out.")
+    return autoregressive
+
+
 def _generate(world: Any, config: GenerateConfig) -> "WorldVideo":
-    """One video, with a bar over its steps."""
+    """One video, with a bar over its steps or latent frames."""
+    return _continue(world, config) if _check_options(world, config) else _denoise(world, config)
+
+
+def _continue(world: Any, config: GenerateConfig) -> "WorldVideo":
+    """An autoregressive world's video."""
+    from worldfoundry.core.progress import progress
+
+    with progress("sampling", None, "latent frames") as bar:
+
+        def callback(frame: int, frames: int, tokens: Any) -> None:
+            bar.expect(frames)
+            bar.advance()
+
+        asked = {name: getattr(config, name) for name in (*BOTH, *AUTOREGRESSIVE)}
+        return world.generate(**asked, callback_on_step_end=callback)
+
+
+def _denoise(world: Any, config: GenerateConfig) -> "WorldVideo":
+    """A diffusion world's video."""
     from worldfoundry.conditioning.upsampler import prompt_upsampler
     from worldfoundry.core.progress import progress
     from worldfoundry.data.episodes import read_actions
@@ -138,7 +189,17 @@ def _generate(world: Any, config: GenerateConfig) -> "WorldVideo":
             if preview is not None:
                 preview(step, steps, x0)
 
-        extra = {"prompt", "later_prompts", "actions", "action_start", "upsample", "upsampler", "preview_every", *LOADING}
+        extra = {
+            "prompt",
+            "later_prompts",
+            "actions",
+            "action_start",
+            "upsample",
+            "upsampler",
+            "preview_every",
+            *LOADING,
+            *AUTOREGRESSIVE,
+        }
         return world.generate(
             **config.model_dump(exclude=extra),
             prompt=[config.prompt, *config.later_prompts],
