@@ -7,5 +7,5 @@ The tests that show it best: `tests/curation/test_pipeline.py`, and `test_recomp
 
 Reading order: `pipeline.py` (the whole), `stage.py` (what a stage is), `stages.py` (those that come with it), `graph.py` (their
 order and keys), `run.py` (one source, step by step), `commits.py` (what is on disk), `select.py`, `pack.py`, `collect.py` (from
-commits to shards and tables); `work.py`, `child.py` and `executors.py` say where all this runs.
+commits to shards and tables), `report/` (the page); `work.py`, `child.py` and `executors.py` say where all this runs.
 """
