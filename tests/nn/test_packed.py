@@ -6,7 +6,7 @@ from torch import nn
 
 from worldfoundry.nn import packed as module
 from worldfoundry.nn.memo import remembered
-from worldfoundry.nn.packed import PACK_AT_CALL, packed
+from worldfoundry.nn.packed import PACK_AT_CALL, PackedLinear, packed
 
 
 def draw(*shape, seed=0):
@@ -76,3 +76,25 @@ def test_a_memo_makes_each_value_once():
     for _ in range(3):
         assert remembered(memo, "key", lambda: made.append(1) or len(made)) == 1
     assert remembered(None, "key", lambda: 5) == 5
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@torch.inference_mode()
+def test_a_packed_layer_and_what_follows_it(rows, dtype):
+    """float64 cannot be packed: the same by plain operations."""
+    generator = torch.Generator().manual_seed(0)
+    weight, x, other = (
+        torch.randn(*shape, generator=generator).to(dtype) for shape in ((24, 16), (2, rows, 16), (2, rows, 24))
+    )
+    layer, product = PackedLinear(weight), (x.double() @ weight.double().T)
+    tolerance = {"atol": 1e-1, "rtol": 2e-2} if dtype == torch.bfloat16 else {"atol": 1e-5, "rtol": 1e-5}
+    for ours, wanted in (
+        (layer(x), product),
+        (layer.silu(x), torch.nn.functional.silu(product)),
+        (layer.plus(x, other), product + other),
+        (layer.times(x, other), product * other),
+    ):
+        assert ours.dtype == dtype
+        torch.testing.assert_close(ours.double(), wanted.double(), **tolerance)
+    assert not layer.state_dict()

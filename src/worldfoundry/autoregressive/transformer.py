@@ -184,6 +184,12 @@ class Transformer(nn.Module):
             self._positions[device] = position_tables(self.config, device)
         return self._positions[device]
 
+    def for_decoding(self) -> "Transformer":
+        """The same function in fewer operations, with its own packed copies of the weights as they are now; see `lean.py`."""
+        from worldfoundry.autoregressive.lean import for_decoding
+
+        return for_decoding(self)
+
     def logits(self, hidden_D: Tensor) -> Tensor:
         """[..., D] → [..., V]."""
         return self.unembed(hidden_D)

@@ -51,9 +51,13 @@ def _available() -> bool:
     return torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in operators)
 
 
-def _pack(module: nn.Module) -> dict[nn.Linear, Forward]:
+def _packable_dtypes() -> tuple[torch.dtype, ...]:
     half = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    dtypes = (torch.float32, torch.bfloat16) if half else (torch.float32,)
+    return (torch.float32, torch.bfloat16) if half else (torch.float32,)
+
+
+def _pack(module: nn.Module) -> dict[nn.Linear, Forward]:
+    dtypes = _packable_dtypes()
     linears = [m for m in module.modules() if type(m) is nn.Linear and "forward" not in m.__dict__]
     fitting = [m for m in linears if type(m.weight) is nn.Parameter and m.weight.is_cpu and m.weight.dtype in dtypes]
     if sum(m.weight.nbytes for m in fitting) > MAX_BYTES:
@@ -70,3 +74,42 @@ def _packed_forward(linear: nn.Linear) -> Forward:
         return torch.ops.mkldnn._linear_pointwise(x, packed_weight, linear.bias, "none", [], "")
 
     return forward
+
+
+class PackedLinear(nn.Module):
+    """A linear layer without bias for inference, whose weight [rows, columns] is packed once and for all where that is possible.
+
+    What usually follows it can be done in the same operation. Elsewhere than on a CPU with oneDNN it is a plain layer.
+    """
+
+    weight: Tensor
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        dtypes = _packable_dtypes() if weight.is_cpu and _available() else ()
+        self.packed = weight.dtype in dtypes
+        held = torch.ops.mkldnn._reorder_linear_weight(weight.detach()) if self.packed else weight.detach()
+        self.register_buffer("weight", held, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x Wᵀ."""
+        if not self.packed:
+            return F.linear(x, self.weight)
+        return torch.ops.mkldnn._linear_pointwise(x, self.weight, None, "none", [], "")
+
+    def silu(self, x: Tensor) -> Tensor:
+        """SiLU(x Wᵀ)."""
+        if not self.packed:
+            return F.silu(F.linear(x, self.weight))
+        return torch.ops.mkldnn._linear_pointwise(x, self.weight, None, "swish", [], "")
+
+    def plus(self, x: Tensor, other: Tensor) -> Tensor:
+        """x Wᵀ + other."""
+        return F.linear(x, self.weight) + other if not self.packed else self._with(x, other, "add")
+
+    def times(self, x: Tensor, other: Tensor) -> Tensor:
+        """x Wᵀ · other."""
+        return F.linear(x, self.weight) * other if not self.packed else self._with(x, other, "mul")
+
+    def _with(self, x: Tensor, other: Tensor, operation: str) -> Tensor:
+        return torch.ops.mkldnn._linear_pointwise.binary(x, other, self.weight, None, operation)
