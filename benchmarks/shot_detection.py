@@ -20,22 +20,22 @@ import pickle
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from shot_composites import Event, compose, load_footage, split_clips, write_composite
 
 from worldfoundry.core.files import write_json
-from worldfoundry.core.model_store import model_folder
+from worldfoundry.core.model_store import is_fetched, model_folder
 from worldfoundry.core.progress import say
 from worldfoundry.core.provenance import provenance
 from worldfoundry.curation.config import ShotConfig
 from worldfoundry.curation.lowres import Look, Pictures, watch_frames
 from worldfoundry.curation.shots import Transition, find_transitions
-from worldfoundry.curation.shots_network import Network, doubt_network, transition_probability
+from worldfoundry.curation.shots_network import Network, transition_probability
 from worldfoundry.perception.transnet_v2 import HEIGHT, WIDTH, load_transnet_v2
 
 TOLERANCE = 2
@@ -45,10 +45,10 @@ PEER_NAME = "PySceneDetect"
 Detector = Callable[[Path], list[Any]]
 
 
-def ours(path: Path, network: Network | None) -> list[Transition]:
+def ours(path: Path, network: Network | None, where: Literal["doubtful", "everywhere"] = "doubtful") -> list[Transition]:
     pictures = Pictures()
     table = watch_frames(path, [Look(size=(HEIGHT, WIDTH), add=pictures.add)])
-    return find_transitions(np.stack(pictures.rgb), table.fps, ShotConfig(), network)
+    return find_transitions(np.stack(pictures.rgb), table.fps, ShotConfig(network=where), network)
 
 
 def network_alone(path: Path, network: Network, threshold: float = 0.4) -> list[Event]:
@@ -100,13 +100,11 @@ def run_peer(python: str, composites: Sequence[dict[str, Any]]) -> tuple[str, di
     return version, results
 
 
-def run(detector: Detector, composites: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    rows = []
+def run(detector: Detector, composites: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     for composite in composites:
         start = time.process_time()
         found = detector(composite["path"])
-        rows.append({"found": found, "cpu_s": time.process_time() - start})
-    return rows
+        yield {"found": found, "cpu_s": time.process_time() - start}
 
 
 # --- scores ------------------------------------------------------------------------------------------------------------
@@ -179,6 +177,7 @@ def summarise(rows: Sequence[dict[str, Any]], composites: Sequence[dict[str, Any
     frames, cpu_s = sum(c["num_frames"] for c in composites[: len(rows)]), sum(row["cpu_s"] for row in rows)
     return {
         "composites": len(rows),
+        "frames": frames,
         "scores": {
             name: {"value": round(value, 4), "low": round(low, 4), "high": round(high, 4)}
             for name, value in values.items()
@@ -249,7 +248,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="where composites are written, and found again")
     parser.add_argument("--split", choices=("tuning", "held-out"), default="held-out")
     parser.add_argument("--composites", type=int, default=32, help="of 24 transitions each")
-    parser.add_argument("--alone", type=int, default=8, help="composites for TransNet V2 alone, which is slow")
+    parser.add_argument("--take", type=int, help="so many of the composites only (TransNet V2 on every frame is slow)")
     parser.add_argument("--height", type=int, default=360)
     parser.add_argument("--width", type=int, default=640)
     parser.add_argument("--scenedetect", default="", help="a Python that has PySceneDetect")
@@ -258,29 +257,39 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     composites = make_composites(options)
+    shown = composites[: options.take]
     for name, detect in detectors(options).items():
-        found = detect(composites)
-        version, results = found if name == PEER_NAME else ("", {name: found})
-        report(options, results, composites, version)
+        if name == PEER_NAME:
+            version, results = run_peer(options.scenedetect, shown)
+            report(options, results, composites, version)
+            continue
+        rows: list[dict[str, Any]] = []
+        for row in run(detect, shown):
+            rows.append(row)
+            if len(rows) % 4 == 0 or len(rows) == len(shown):
+                report(options, {name: rows}, composites)
     for name, row in json.loads(options.out.read_text(encoding="utf-8"))["detectors"].items():
         recalls = " ".join(f"{kind} {row['found'][kind]}/{row['true'][kind]}" for kind in KINDS)
         say(f"{name}: F1 {row['scores']['f1']['value']}, {recalls}, {row['frames_per_cpu_s']} frames per CPU-second")
 
 
-def detectors(options: argparse.Namespace) -> dict[str, Callable[[list[dict[str, Any]]], Any]]:
-    """Each takes all composites and returns what it found in them."""
-    chosen: dict[str, Callable[[list[dict[str, Any]]], Any]] = {"ours": lambda c: run(lambda path: ours(path, None), c)}
-    if network := doubt_network(ShotConfig()):
+def detectors(options: argparse.Namespace) -> dict[str, Detector]:
+    chosen: dict[str, Detector] = {"ours, fast detector alone": lambda path: ours(path, None)}
+    if is_fetched("transnetv2"):
         alone = transition_probability(load_transnet_v2(model_folder("transnetv2")))
-        chosen["ours, doubtful windows by TransNet V2"] = lambda c: run(lambda path: ours(path, network), c)
-        chosen["TransNet V2 alone"] = lambda c: run(lambda path: network_alone(path, alone), c[: options.alone])
+        alone(np.zeros((64, HEIGHT, WIDTH, 3), np.uint8))  # what is set up once counts for no video
+        chosen["ours, doubtful windows by TransNet V2"] = lambda path: ours(path, alone)
+        chosen["ours, TransNet V2 everywhere"] = lambda path: ours(path, alone, "everywhere")
+        chosen["TransNet V2 alone"] = lambda path: network_alone(path, alone)
     if options.scenedetect:
-        chosen[PEER_NAME] = lambda c: run_peer(options.scenedetect, c)
+        chosen[PEER_NAME] = lambda path: []
     return {name: detect for name, detect in chosen.items() if not options.only or name in options.only}
 
 
-def report(options: argparse.Namespace, results: dict[str, Any], composites: Sequence[dict[str, Any]], version: str) -> None:
-    """Written after every detector, so that an interrupted run is not lost, beside what the file says of the others."""
+def report(
+    options: argparse.Namespace, results: dict[str, Any], composites: Sequence[dict[str, Any]], version: str = ""
+) -> None:
+    """Written now and then, so that an interrupted run is not lost, beside what the file says of the others."""
     about = {
         "size": [options.height, options.width],
         "seeds": [composites[0]["seed"], composites[-1]["seed"]],
@@ -297,9 +306,9 @@ def report(options: argparse.Namespace, results: dict[str, Any], composites: Seq
     run = {"version": version or made["worldfoundry"], "commit": made["commit"], "load_average": os.getloadavg()[0]}
     summary = {name: {**summarise(rows, composites), **run} for name, rows in results.items()}
     mistaken = {name: mistakes(rows, composites) for name, rows in results.items() if name.startswith("ours")}
-    detectors = {**before.get("detectors", {}), **summary}
+    measured = {**before.get("detectors", {}), **summary}
     mistaken = {**before.get("mistakes", {}), **mistaken}
-    write_json(options.out, {"about": about, "detectors": detectors, "mistakes": mistaken, "provenance": made})
+    write_json(options.out, {"about": about, "detectors": measured, "mistakes": mistaken, "provenance": made})
 
 
 if __name__ == "__main__":
