@@ -280,7 +280,7 @@ function thresholds(data) {
     for (const control of controls) control.draw(stays, scale);
     find("stay-clips").textContent = `${about}${scale(count)} of ${counted(data.total, "clip")}`;
     find("stay-time").textContent = `would stay, ${about}${clock(factor * seconds)} of video`;
-    const changes = [leave && `${scale(leave)} leave`, back && `${scale(back)} come back`].filter(Boolean);
+    const changes = [leave && `${scale(leave)} would leave`, back && `${scale(back)} would come back`].filter(Boolean);
     find("stay-change").textContent = changes.length ? `(${changes.join(", ")})` : "(as in this run)";
     find("stay-notes").textContent = notes(fresh, failed, passes);
     find("command").textContent = command();
