@@ -79,7 +79,7 @@ def curate(
     machine cannot carry the plan; ResourceError if the disk is full (then the same call resumes).
     """
     timer = _Timer()
-    config, own = _portable(config.replace(shots=fetch_network(config.shots)), stages)
+    config, own = _portable(config, stages)
     graph = build_graph(config, own)
     conditions(config, (*graph.scores, *graph.tags))  # a bad condition is said before the work
     prepare(config.scores)
@@ -167,8 +167,8 @@ def _portable(config: CurateConfig, stages: Sequence[FunctionStage]) -> tuple[Cu
         else:
             alone.append(stage)
     absolute = [str(Path(spec).expanduser().absolute()) if _is_file(spec) else spec for spec in config.stages]
-    scores = settled(config.scores, config.where)
-    return config.replace(stages=(*absolute, *named), out=config.out.absolute(), scores=scores), tuple(alone)
+    here = {"shots": fetch_network(config.shots), "scores": settled(config.scores, config.where)}
+    return config.replace(stages=(*absolute, *named), out=config.out.absolute(), **here), tuple(alone)
 
 
 def _is_file(spec: str) -> bool:
