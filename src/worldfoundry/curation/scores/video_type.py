@@ -81,7 +81,7 @@ def classifier(place: str, embedder: str) -> Callable[[np.ndarray], dict[str, An
 
 def _decided(labels: Sequence[str], values_N: np.ndarray, *, least: float) -> dict[str, str | float]:
     """The largest value, and its lead over the next; over `least` where there is no other."""
-    best, *others = np.argsort(-values_N, kind="stable")
+    best, *others = np.argsort(-values_N, kind="stable").tolist()
     margin = float(values_N[best] - (values_N[others[0]] if others else least))
     return {
         "video_type": labels[best],
