@@ -8,7 +8,7 @@ import torch
 from worldfoundry.autoregressive.config import SIZES, TransformerConfig
 from worldfoundry.autoregressive.transformer import TextContext, Transformer
 from worldfoundry.core.checkpoint import save_component
-from worldfoundry.core.errors import ConfigError, UsageError
+from worldfoundry.core.errors import CheckpointError, ConfigError, UsageError
 from worldfoundry.core.progress import read_metrics
 from worldfoundry.inference.load import load
 from worldfoundry.recipes.base_tokens import read_token_base, start_network, token_size
@@ -16,9 +16,11 @@ from worldfoundry.recipes.config import StageConfig, WindowConfig
 from worldfoundry.recipes.token_validation import token_scores
 from worldfoundry.recipes.train_autoregressive import shaped, text_contexts, train_autoregressive
 from worldfoundry.recipes.train_autoregressive_config import TokenValidationConfig, TrainAutoregressiveConfig
+from worldfoundry.recipes.train_medusa import train_medusa
+from worldfoundry.recipes.train_medusa_config import TrainMedusaConfig
 from worldfoundry.tokenizers.build import build_tokenizer
 from worldfoundry.tokenizers.config import named_config
-from worldfoundry.training.config import LoopConfig, OptimConfig, TokenLossConfig
+from worldfoundry.training.config import LoopConfig, MedusaConfig, OptimConfig, TokenLossConfig
 from worldfoundry.training.loop import train
 
 CLIPS = [("a", 17, 16, 16), ("b", 17, 16, 32), ("c", 9, 32, 16), ("d", 9, 16, 16)]
@@ -75,11 +77,11 @@ def test_a_run_resumes_across_stages_to_the_same_weights(make_dataset, tokenizer
         )
         return train_autoregressive(settings(data, tokenizer, out, stages=stages, image_share=0.3))
 
-    whole = load(run(tmp_path / "whole").folder)
+    whole = load(run(tmp_path / "whole").folder).network
     for cut in (1, 2, 3):
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / f"cut{cut}", stop_at=cut)
-        again = load(run(tmp_path / f"cut{cut}").folder).state_dict()
+        again = load(run(tmp_path / f"cut{cut}").folder).network.state_dict()
         assert all(torch.equal(value, again[name]) for name, value in whole.state_dict().items())
     names = sorted(path.name for path in (tmp_path / "whole" / "tokens").iterdir())
     assert names == ["1x16x16-every8-images", "5x16x16-every8", "9x16x16-every8"]
@@ -184,3 +186,45 @@ def test_what_cannot_be_learned_is_refused_before_any_work(make_dataset, tokeniz
 def test_options_that_contradict_each_other_are_one_clear_line(fields, message):
     with pytest.raises(ConfigError, match=message):
         TrainAutoregressiveConfig.from_dict({"data": "a", "out": "b", **fields})
+
+
+def test_heads_are_taught_on_the_worlds_own_tokens_and_resume(make_dataset, tokenizer, tmp_path, monkeypatch):
+    data = make_dataset(CLIPS)
+    world = train_autoregressive(settings(data, tokenizer, tmp_path / "run")).folder
+    loop = settings(data, tokenizer, tmp_path).loop
+    monkeypatch.setattr("worldfoundry.recipes.latents.encode", lambda *_: pytest.fail("encoded again"))
+
+    def run(out, stop_at=None):
+        def stop(step, ema):
+            if step == stop_at:
+                raise KeyboardInterrupt
+            return {}
+
+        monkeypatch.setattr(
+            "worldfoundry.recipes.train_medusa.train",
+            lambda *a, **k: train(*a, **{**k, "callback": stop, "callback_every_s": 0.0}),
+        )
+        config = TrainMedusaConfig(
+            data=data, world=world, out=out, tokens=tmp_path / "run" / "tokens", batch_size=2, loop=loop, device="cpu",
+            medusa=MedusaConfig(heads=3), validation=TokenValidationConfig(windows=2),
+        )  # fmt: skip
+        return train_medusa(config)
+
+    whole = run(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", stop_at=2)
+    made, again = load(whole.folder), load(run(tmp_path / "cut").folder)
+    before = load(world).network.state_dict()
+    for name, value in made.network.state_dict().items():
+        assert torch.equal(value, again.network.state_dict()[name])
+        assert name.startswith("medusa.") or torch.equal(value, before[name])
+    assert made.network.config.medusa_heads == 3
+    assert (made.config.speculate, made.config.draft_length) == ("medusa", 3)
+    assert {"confirmed", "accuracy_1", "accuracy_3", "held_out_nll"} <= whole.metrics.keys()
+    assert made.provenance["medusa"]["recipe"] == "train medusa"
+    assert made.provenance["recipe"] == "train autoregressive"
+
+
+def test_only_an_autoregressive_world_can_be_taught(make_dataset, tmp_path):
+    with pytest.raises(CheckpointError, match="'nano-diffusion' is no autoregressive world"):
+        train_medusa(TrainMedusaConfig(data=make_dataset(CLIPS), world="nano-diffusion", out=tmp_path / "out"))

@@ -1,9 +1,10 @@
-"""`worldfoundry train tokenizer | diffusion | student | autoregressive | decoder`."""
+"""`worldfoundry train tokenizer | diffusion | student | autoregressive | medusa | decoder`."""
 
 from worldfoundry.core.progress import say
 from worldfoundry.recipes.config import TrainDiffusionConfig, TrainTokenizerConfig
 from worldfoundry.recipes.train_autoregressive_config import TrainAutoregressiveConfig
 from worldfoundry.recipes.train_decoder_config import TrainDecoderConfig
+from worldfoundry.recipes.train_medusa_config import TrainMedusaConfig
 from worldfoundry.recipes.train_student_config import TrainStudentConfig
 
 
@@ -47,6 +48,16 @@ def run_autoregressive(config: TrainAutoregressiveConfig) -> int:
         f"{done.metrics['uniform_nll']:g}), {100 * done.metrics['held_out_accuracy']:.1f} % right (copying the frame before: "
         f"{100 * done.metrics['copy_accuracy']:.1f} %)"
     )
+    say(f"next: worldfoundry train medusa {config.data} --world {done.folder} --tokens {config.out / 'tokens'} --out HEADS_RUN")
+    return 0
+
+
+def run_medusa(config: TrainMedusaConfig) -> int:
+    from worldfoundry.recipes.train_medusa import train_medusa
+
+    done = train_medusa(config)
+    say(f"world with heads in {done.folder}: {done.metrics['confirmed']:.2f} guesses confirmed per pass on held-out clips")
+    say(f"next: worldfoundry generate --world {done.folder} --input FIRST.png --out out.mp4")
     return 0
 
 
@@ -64,5 +75,6 @@ SUBCOMMANDS = {
     "diffusion": (TrainDiffusionConfig, run_diffusion, "a world model, in the latent space of a tokenizer"),
     "autoregressive": (TrainAutoregressiveConfig, run_autoregressive, "a world model, on the tokens of a discrete tokenizer"),
     "decoder": (TrainDecoderConfig, run_decoder, "a diffusion decoder: a world that draws what discrete tokens stand for"),
+    "medusa": (TrainMedusaConfig, run_medusa, "heads with which an autoregressive world makes several tokens at a time"),
     "student": (TrainStudentConfig, run_student, "an adapter with which a world samples in 1 to 4 steps"),
 }

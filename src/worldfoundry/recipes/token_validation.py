@@ -1,6 +1,6 @@
 """How well a network predicts the tokens of held-out clips, beside what copying the previous latent frame would get right.
 
-Axis legend: N windows, T H W latent frames/rows/columns, P predicted tokens, V vocabulary.
+Axis legend: N windows, T H W latent frames/rows/columns, P predicted tokens, K Medusa heads, V vocabulary, D width.
 """
 
 import copy
@@ -13,6 +13,7 @@ from torch import Tensor
 from worldfoundry.autoregressive.transformer import TextContext, Transformer
 from worldfoundry.training.ema import EMA
 from worldfoundry.training.methods.autoregressive import shifted
+from worldfoundry.training.methods.medusa import head_losses
 
 BATCH = 16
 
@@ -62,3 +63,37 @@ def _sums(network: Transformer, indices_NTHW: Tensor, prefix_latents: int, text:
         copied = changed_NTHW.flatten(1)[:, -P:]
         sums += torch.tensor([float(nll_NP.sum()), float(right_NP.sum()), float(copied.sum()), targets_NP.numel()])
     return sums.tolist()
+
+
+def head_validator(
+    network: Transformer, sets: Mapping[str, Tensor], prefix_latents: int
+) -> Callable[[int, EMA], dict[str, float]]:
+    """A callback of the training loop: `head_scores` of the averaged weights."""
+    averaged = copy.deepcopy(network).eval().requires_grad_(False)
+
+    def validate(step: int, ema: EMA) -> dict[str, float]:
+        ema.copy_to(averaged)
+        return head_scores(averaged, sets, prefix_latents)
+
+    return validate
+
+
+@torch.inference_mode()
+def head_scores(network: Transformer, sets: Mapping[str, Tensor], prefix_latents: int) -> dict[str, float]:
+    """`held_out_nll` of the network itself; `accuracy_K` of the head that guesses K tokens after the next one, and `confirmed`, how
+    many guesses of a pass greedy decoding would confirm if the clip were what it generates; over all windows of all sets."""
+    assert network.medusa is not None
+    device, rights, confirmed = network.embed.weight.device, [], []
+    for indices_NTHW in sets.values():
+        for batch_NTHW in indices_NTHW.to(device).split(BATCH):
+            inputs, targets_NP = shifted(network.config, batch_NTHW, prefix_latents)
+            hidden_NPD = network.hidden(inputs)[:, -targets_NP.shape[1] :]
+            _, right_NPK = head_losses(network, network.medusa, hidden_NPD, targets_NP)
+            rights.append(right_NPK.float().mean(dim=1))
+            confirmed.append(right_NPK.float().cumprod(dim=-1).sum(dim=-1).mean(dim=1))
+    accuracy_K = torch.cat(rights).mean(dim=0)
+    return {
+        "held_out_nll": token_scores(network, sets, prefix_latents)["held_out_nll"],
+        "confirmed": round(float(torch.cat(confirmed).mean()), 4),
+        **{f"accuracy_{k + 1}": round(float(value), 4) for k, value in enumerate(accuracy_K)},
+    }

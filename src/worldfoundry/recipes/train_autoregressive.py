@@ -17,7 +17,6 @@ from worldfoundry.autoregressive.config import TransformerConfig
 from worldfoundry.autoregressive.transformer import TextContext, Transformer
 from worldfoundry.conditioning.t5 import T5TextEncoder
 from worldfoundry.conditioning.text import TextEncoder, text_encoder
-from worldfoundry.core.checkpoint import save_component
 from worldfoundry.core.contracts import TokenizerSpec
 from worldfoundry.core.devices import pick_device
 from worldfoundry.core.errors import DataError, UsageError
@@ -25,6 +24,9 @@ from worldfoundry.core.files import write_json
 from worldfoundry.core.progress import say
 from worldfoundry.core.provenance import machine, provenance
 from worldfoundry.data.clips import ClipDataset
+from worldfoundry.inference.ar_config import AutoregressiveDefaults
+from worldfoundry.inference.ar_folder import save_ar_world
+from worldfoundry.inference.ar_world import AutoregressiveWorld
 from worldfoundry.inference.load import load_tokenizer
 from worldfoundry.inference.tokens import tokenizer_identity
 from worldfoundry.recipes.base_tokens import TokenBase, read_token_base, start_network, token_size
@@ -34,7 +36,7 @@ from worldfoundry.recipes.plan import Group, joined_stream, plan
 from worldfoundry.recipes.token_validation import token_scores, token_validator
 from worldfoundry.recipes.train_autoregressive_config import TrainAutoregressiveConfig
 from worldfoundry.recipes.train_tokenizer import encode
-from worldfoundry.recipes.windows import Split, check_window, split, spread_windows
+from worldfoundry.recipes.windows import Split, check_window, frame_rates, split, spread_windows
 from worldfoundry.tokenizers.tokenizer import DiscreteTokenizer
 from worldfoundry.training.distributed import main_first, only_main_goes_on, process_group
 from worldfoundry.training.loop import TrainResult, claim, train
@@ -90,9 +92,9 @@ def train_autoregressive(config: TrainAutoregressiveConfig) -> AutoregressiveRun
     only_main_goes_on()
     trained = Transformer(network_config).to(device)  # a network of its own: the one above may be compiled, or split
     result.ema.copy_to(trained)
-    return _export(
-        config, dataset, parts, trained, tokenizer, token_scores(trained, held_out, config.loss.prefix_latents), result
-    )
+    metrics = token_scores(trained, held_out, config.loss.prefix_latents)
+    world = _world(config, trained, tokenizer, frame_rates(parts), encoder)
+    return _export(config, dataset, parts, world, metrics, result)
 
 
 def discrete_tokenizer(asked: Path | None, base: TokenBase | None, device: torch.device) -> DiscreteTokenizer:
@@ -199,18 +201,36 @@ def _indices(
     return tokenizer.quantizer.codes_to_indices(codes)
 
 
+def _world(
+    config: TrainAutoregressiveConfig, network: Transformer, tokenizer: DiscreteTokenizer, rates: list[float],
+    encoder: TextEncoder | None,
+) -> AutoregressiveWorld:  # fmt: skip
+    """Makes videos like the training windows. An input gives up to one latent frame more than training always gave."""
+    most = min(config.loss.prefix_latents + 1, network.config.latent_shape[0] - 1)
+    defaults = AutoregressiveDefaults(
+        num_frames=config.window.num_frames,
+        height=config.window.height,
+        width=config.window.width,
+        fps=rates[0],
+        frame_rates=tuple(rates) if len(rates) > 1 else (),
+        num_prefix_frames=1 + (most - 1) * tokenizer.spec.t,
+        text_encoder=config.text,
+        context_rows=config.context_rows,
+    )
+    return AutoregressiveWorld(network.eval().requires_grad_(False), tokenizer, defaults, encoder=encoder)
+
+
 def _export(
-    config: TrainAutoregressiveConfig, dataset: ClipDataset, parts: Split, network: Transformer, tokenizer: DiscreteTokenizer,
+    config: TrainAutoregressiveConfig, dataset: ClipDataset, parts: Split, world: AutoregressiveWorld,
     metrics: dict[str, float], result: TrainResult,
 ) -> AutoregressiveRun:  # fmt: skip
     facts = provenance(
-        recipe="train autoregressive", config=config.to_dict(), data=dataset.hash(), tokenizer=tokenizer_identity(tokenizer),
+        recipe="train autoregressive", config=config.to_dict(), data=dataset.hash(), tokenizer=tokenizer_identity(world.tokenizer),
         seed=config.loop.seed, steps=result.steps, hours=round(result.seconds / 3600, 4), precision=result.precision,
-        final_loss=round(result.final_loss, 5), parameters=sum(p.numel() for p in network.parameters()), metrics=metrics,
+        final_loss=round(result.final_loss, 5), parameters=sum(p.numel() for p in world.network.parameters()), metrics=metrics,
         held_out_sources=sorted({record.source_id for record in parts.held_out}),
     )  # fmt: skip
-    folder = config.out / "world"
-    save_component(folder, network, kind="autoregressive", provenance=facts, card=_card(config, facts), overwrite=True)
+    folder = save_ar_world(config.out / "world", world, provenance=facts, card=_card(config, facts), overwrite=True)
     write_json(config.out / "metrics.json", {"final_loss": facts["final_loss"], "steps": result.steps, **metrics})
     say(f"{facts['parameters'] / 1e6:.2f} M parameters after {result.steps} steps")
     return AutoregressiveRun(folder=folder, metrics=metrics, facts=facts)

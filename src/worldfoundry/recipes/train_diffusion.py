@@ -3,7 +3,6 @@
 Axis legend: L context rows, D context width, A action numbers.
 """
 
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,12 +26,11 @@ from worldfoundry.inference.load import load_tokenizer
 from worldfoundry.inference.tokens import tokenizer_identity
 from worldfoundry.inference.world import DiffusionWorld
 from worldfoundry.inference.world_folder import save_world
-from worldfoundry.nn.rope import BASE_FPS
 from worldfoundry.recipes.base_world import Base, check_size, check_tokenizer, follow, read_base, start_from
 from worldfoundry.recipes.config import TrainDiffusionConfig
 from worldfoundry.recipes.diffusion_data import diffusion_data, trained_shapes
 from worldfoundry.recipes.plan import Stage, plan
-from worldfoundry.recipes.windows import Split, check_window, split
+from worldfoundry.recipes.windows import Split, check_window, frame_rates, split
 from worldfoundry.tokenizers.tokenizer import Tokenizer
 from worldfoundry.training.distributed import main_first, only_main_goes_on, process_group, rank_count
 from worldfoundry.training.loop import TrainResult, claim, train
@@ -79,7 +77,7 @@ def train_diffusion(config: TrainDiffusionConfig) -> DiffusionRun:
     dit = dit_config(config, tokenizer.spec, encoder.width, 0 if data.rms_A is None else len(data.rms_A), base)
     network = _network(config, dit, base).to(device)
     _check_memory(config, network, stages, tokenizer.spec)
-    rates = _frame_rates(parts)
+    rates = frame_rates(parts)
     method = DiffusionMethod(
         network, config.loss, encoder.encode(data.captions), fps=rates[0],
         frame_levels=config.scheduler.frame_levels, augment_sigma=config.scheduler.augment_sigma,
@@ -234,15 +232,6 @@ def _check_memory(config: TrainDiffusionConfig, network: DiT, stages: list[Stage
     bfloat16 = trains_in_bfloat16(config.loop, device)
     estimate = estimate_memory(parameters, network.config, shapes, config.loop, bfloat16=bfloat16, ranks=count)
     check_memory(estimate, device, config.loop)
-
-
-def _frame_rates(parts: Split) -> list[float]:
-    """Rates of the training clips, the commonest (the world's default) first; images have none and count as 24, as in RoPE."""
-    rates = Counter(round(record.fps, 3) or BASE_FPS for record in parts.train)
-    if len(rates) > 1:
-        listed = ", ".join(f"{rate:g}" for rate in sorted(rates))
-        say(f"clips have different frame rates ({listed}); each is told to the model, and most have the one taken by default")
-    return sorted(rates, key=lambda rate: (-rates[rate], rate))
 
 
 def _sizes(config: TrainDiffusionConfig, shapes: dict[str, tuple[int, int]]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 Axis legend: T frames, H height, W width, C = 3 (RGB), A action numbers, N windows.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,8 +11,10 @@ import numpy as np
 
 from worldfoundry.core.contracts import TokenizerSpec
 from worldfoundry.core.errors import ConfigError, DataError
+from worldfoundry.core.progress import say
 from worldfoundry.data.clips import ClipDataset, ClipRecord, split_records
 from worldfoundry.data.resize import fit, pad_to
+from worldfoundry.nn.rope import BASE_FPS
 from worldfoundry.recipes.config import WindowConfig
 
 
@@ -67,6 +70,15 @@ def split(dataset: ClipDataset, config: WindowConfig, *, need_actions: bool = Fa
             "Curate at least two videos: one of them is held out from training.",
         )
     return Split(train=train, held_out=held_out, skipped=len(dataset.records) - len(usable))
+
+
+def frame_rates(parts: Split) -> list[float]:
+    """Rates of the training clips, the commonest (the world's default) first; images have none and count as 24, as in RoPE."""
+    rates = Counter(round(record.fps, 3) or BASE_FPS for record in parts.train)
+    if len(rates) > 1:
+        listed = ", ".join(f"{rate:g}" for rate in sorted(rates))
+        say(f"clips have different frame rates ({listed}); each is told to the model, and most have the one taken by default")
+    return sorted(rates, key=lambda rate: (-rates[rate], rate))
 
 
 def check_window(config: WindowConfig, spec: TokenizerSpec) -> None:

@@ -40,6 +40,8 @@ class ParallelConfig(Config):
     """Ranks that share the tokens of each clip (context parallelism); with N ranks, N / context share the batch."""
     context_mode: Literal["ulysses", "ring"] = "ulysses"
     """ulysses exchanges heads for tokens (`context` must divide the heads); ring passes keys and values around (any heads)."""
+    tensor: int = Field(default=1, ge=1)
+    """Ranks that share the matrices of each block (tensor parallelism, for autoregressive models); neighbours, best of one machine."""
     shard: bool = True
     """Split weights, gradients and optimizer among the ranks (FSDP2), where the network is made of blocks."""
     activation_checkpointing: bool = False
@@ -196,6 +198,17 @@ class TokenLossConfig(Config):
     """Share of samples whose text is dropped, so that the model also goes on without."""
     text_start: Share = 0.0
     """Share of the budget after which captions are seen."""
+
+
+class MedusaConfig(Config):
+    """Heads that guess the tokens after the next one, for speculative decoding."""
+
+    heads: int | None = Field(default=None, ge=1)
+    """How many tokens ahead are guessed; None: as many as the network has heads for."""
+    decay: float = Field(default=0.8, gt=0, le=1)
+    """Each head counts this much of the one before it."""
+    last_layers: int = Field(default=0, ge=0)
+    """Last blocks that learn along, with the unembedding (the paper: 2); 0 leaves what the model generates as it is."""
 
 
 class LoRAConfig(Config):

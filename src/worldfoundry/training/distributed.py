@@ -1,8 +1,9 @@
 """The one place that knows of other processes: who this one is, what all agree on, which rows are whose.
 
 torchrun starts N processes ("ranks"). They form a grid of (data, context): ranks of one row of it, which are neighbours, share
-the tokens of the same samples (`distributed_context.py`); the rows share the samples of a batch. Weights, gradients and
-optimizer are split among all ranks (FSDP2), or held by each and the gradients averaged. Rank 0 ("main") alone speaks, logs
+the tokens of the same samples (`distributed_context.py`) or, in a grid of (data, tensor), the matrices (`tensor_parallel.py`);
+the rows share the samples of a batch. Weights, gradients and optimizer are split among all ranks (FSDP2), or held by each and
+the gradients averaged. Rank 0 ("main") alone speaks, logs
 and writes what is not split. One process takes none of these roads.
 """
 
@@ -19,7 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 
@@ -28,9 +29,12 @@ from worldfoundry.core.errors import UsageError, WorldFoundryError
 from worldfoundry.training.config import LoopConfig, ParallelConfig
 from worldfoundry.training.distributed_context import FrameSplit, Ring, Ulysses
 from worldfoundry.training.method import BatchStream, Method, Share, Shared, StagedMethod, StatefulMethod
+from worldfoundry.training.tensor_parallel import TensorSplit, check_tensor_parallel, split_matrices
 
 # Main may encode a data set while the others wait for it. A rank that dies is noticed by torchrun, not by this limit.
 PATIENCE = timedelta(hours=24)
+# Methods beside `forward` through which a network is used: what is split must be put together for them, too.
+WAYS_IN = ("hidden", "logits")
 T = TypeVar("T")
 
 
@@ -111,12 +115,13 @@ def only_main_goes_on() -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """Where this process stands among `count`; `context` neighbours share the tokens of a sample."""
+    """Where this process stands among `count`; `together` neighbours share the tokens of a sample, or the matrices (`split`)."""
 
     index: int = 0
     count: int = 1
-    context: int = 1
+    together: int = 1
     sharded: bool = False
+    split: TensorSplit | None = None
 
     @property
     def main(self) -> bool:
@@ -125,7 +130,7 @@ class Ranks:
     @property
     def share(self) -> Share:
         """The rows of the global batch that this rank works on."""
-        return Share(index=self.index // self.context, count=self.count // self.context)
+        return Share(index=self.index // self.together, count=self.count // self.together)
 
     def from_main(self, value: T) -> T:
         """Main's value, on every rank."""
@@ -153,6 +158,8 @@ class Ranks:
 
     def clip_gradients(self, module: nn.Module, most: float) -> float:
         """Average the gradients over the ranks and scale them to a global norm of at most `most`; returns the norm before."""
+        if self.split is not None:
+            return self.split.clip_gradients(module, most)
         if self.count > 1 and not self.sharded:  # FSDP averages as gradients come
             self._average_gradients(module)
         norm = torch.nn.utils.clip_grad_norm_(module.parameters(), most)
@@ -228,16 +235,20 @@ def distribute(method: Method, data: BatchStream, config: LoopConfig) -> tuple[R
         mains = tensor.contiguous()
         dist.broadcast(mains, src=0)
         tensor.copy_(mains)
-    grid = init_device_mesh(device, (count // parallel.context, parallel.context), mesh_dim_names=("data", "context"))
+    together, kind = (parallel.tensor, "tensor") if parallel.tensor > 1 else (parallel.context, "context")
+    grid = init_device_mesh(device, (count // together, together), mesh_dim_names=("data", kind))
+    sharded = parallel.shard and bool(_blocks(module))
+    split = split_matrices(module, grid, sharded=sharded) if parallel.tensor > 1 else None
     if parallel.context > 1:
         _split_tokens(module, grid["context"].get_group(), parallel)
-    sharded = parallel.shard and bool(_blocks(module))
     if sharded:
-        everyone = init_device_mesh(device, (count,))
+        mesh = grid["data"] if split else init_device_mesh(device, (count,))
         for block in _blocks(module):
-            fully_shard(block, mesh=everyone)
-        fully_shard(module, mesh=everyone)
-    ranks = Ranks(index=dist.get_rank(), count=count, context=parallel.context, sharded=sharded)
+            fully_shard(block, mesh=mesh)
+        fully_shard(module, mesh=mesh)
+        for way in (name for name in WAYS_IN if hasattr(module, name)):
+            register_fsdp_forward_method(module, way)
+    ranks = Ranks(index=dist.get_rank(), count=count, together=together, sharded=sharded or split is not None, split=split)
     if isinstance(method, Shared):
         method.share = ranks.share
     if isinstance(data, Shared):
@@ -260,6 +271,8 @@ def _check(method: Method, config: LoopConfig, count: int) -> None:
             f"{count} ranks do not divide into groups of {context} context ranks.",
             "Set --loop.parallel.context to a divisor of the ranks that torchrun starts (--nproc-per-node).",
         )
+    if parallel.tensor > 1:
+        _check_tensor(method, config, count)
     if parallel.activation_checkpointing and not _blocks(method.module):
         raise UsageError("This network is not made of blocks.", "Use --loop.parallel.no-activation-checkpointing.")
     if context > 1 and not hasattr(method.module, "token_split"):
@@ -278,6 +291,20 @@ def _check(method: Method, config: LoopConfig, count: int) -> None:
             "What is trained beside the network (a discriminator) cannot be shared among ranks.",
             "Leave that term out, or train with one process.",
         )
+
+
+def _check_tensor(method: Method, config: LoopConfig, count: int) -> None:
+    tensor = config.parallel.tensor
+    if config.parallel.context > 1:
+        raise UsageError("Ranks share either tokens or matrices.", "Set only one of --loop.parallel.context and .tensor.")
+    if count % tensor:
+        raise UsageError(
+            f"{count} ranks do not divide into groups of {tensor} tensor ranks.",
+            "Set --loop.parallel.tensor to a divisor of the ranks that torchrun starts (--nproc-per-node).",
+        )
+    if config.optim.name == "muon":
+        raise UsageError("Muon needs whole matrices.", "Use --loop.parallel.tensor 1, or --loop.optim.name adamw.")
+    check_tensor_parallel(method.module, tensor)
 
 
 def _self_attentions(module: nn.Module) -> list[Any]:

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from worldfoundry.training.config import LoopConfig
+from worldfoundry.training.tensor_parallel import local
 
 
 class EMA:
@@ -23,8 +24,8 @@ class EMA:
         parameters = dict(module.named_parameters())
         for name, value in module.state_dict().items():
             if name in parameters and value.is_floating_point():
-                averages.append(self.average[name])
-                values.append(value)
+                averages.append(local(self.average[name]))  # tensors may be split over different meshes
+                values.append(local(value))
             else:
                 self.average[name].copy_(value)
         torch._foreach_lerp_(averages, values, weight)

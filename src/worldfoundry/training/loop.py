@@ -81,7 +81,7 @@ class Trainer:
                 part.begin_step(self.progress())
         self.ranks.seed_step(self.config.seed, self.step, None if isinstance(self.method, Shared) else self.generator)
         output = self._forward(self.data.next_batch(), self.precision)
-        self.flops = output.flops / self.ranks.context
+        self.flops = output.flops / self.ranks.together
         output.loss.backward()
         norm = self.ranks.clip_gradients(self.method.module, self.config.optim.clip_grad_norm)
         if not math.isfinite(norm):

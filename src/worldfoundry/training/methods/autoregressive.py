@@ -28,23 +28,23 @@ class AutoregressiveMethod:
 
     def training_step(self, batch: dict[str, Tensor], generator: torch.Generator) -> StepOutput:
         """`indices` [B, T, H, W]; `caption` [B] row numbers where there is text. With T = 1 it is a batch of images: all is learned."""
-        device = self.module.embed.weight.device
-        inputs_BL, targets_BP = self.shifted(batch["indices"].to(device))
-        text = self._text(batch["caption"], generator) if self.with_text else None
-        hidden_BPD = self.module.hidden(inputs_BL, text)[:, -targets_BP.shape[1] :]
+        hidden_BPD, targets_BP, text_rows, shape = self.read(batch, generator)
         logits_BPV = self.module.logits(hidden_BPD).float()
         nll, z = token_losses(logits_BPV, targets_BP)
         right = (logits_BPV.detach().argmax(dim=-1) == targets_BP).float().mean()
-        rows = 0 if text is None else text.rows_BMD.shape[1]
         return StepOutput(
             loss=nll + self.config.z_weight * z,
             metrics={"nll": float(nll.detach()), "accuracy": float(right)},
-            flops=training_flops(self.module.config, inputs_BL.shape, targets_BP.shape[1], rows),
+            flops=training_flops(self.module.config, shape, targets_BP.shape[1], text_rows),
         )
 
-    def shifted(self, indices_BTHW: Tensor) -> tuple[Tensor, Tensor]:
-        """The tokens that the network reads, and those that its last places have to predict: a prefix is not learned."""
-        return shifted(self.module.config, indices_BTHW, self.config.prefix_latents)
+    def read(self, batch: dict[str, Tensor], generator: torch.Generator) -> tuple[Tensor, Tensor, int, torch.Size]:
+        """The last layer [B, P, D] at the places that are learned, their targets [B, P], text rows, and the shape [B, L] of the input."""
+        device = self.module.embed.weight.device
+        inputs_BL, targets_BP = shifted(self.module.config, batch["indices"].to(device), self.config.prefix_latents)
+        text = self._text(batch["caption"], generator) if self.with_text else None
+        hidden_BPD = self.module.hidden(inputs_BL, text)[:, -targets_BP.shape[1] :]
+        return hidden_BPD, targets_BP, 0 if text is None else text.rows_BMD.shape[1], inputs_BL.shape
 
     def _text(self, caption_B: Tensor, generator: torch.Generator) -> TextContext:
         """The captions' rows. A dropped text is rows of zeros, all of them attended to: cross-attention then adds nothing."""
