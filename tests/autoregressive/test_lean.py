@@ -6,6 +6,7 @@ import torch
 from worldfoundry.autoregressive.cache import KVCache
 from worldfoundry.autoregressive.config import TransformerConfig, YarnConfig
 from worldfoundry.autoregressive.transformer import TextContext, Transformer
+from worldfoundry.nn.int8 import Int8Linear, quantize_linears
 
 PLAIN = TransformerConfig(
     vocab_size=50, dim=16, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8, ffn_hidden_size=24, latent_shape=(3, 2, 3),
@@ -66,6 +67,15 @@ def test_in_bfloat16_it_is_no_further_from_the_truth_than_the_original():
         return (which(TOKENS, text).float() - truth).square().mean().sqrt()
 
     assert 0 < error(half.for_decoding()) < 1.5 * error(half)
+
+
+@torch.inference_mode()
+def test_weights_in_8_bits_stay_so():
+    network = drawn(PLAIN)
+    quantize_linears(network.blocks)
+    lean = network.for_decoding()
+    assert isinstance(lean.blocks[0].to_qkv, Int8Linear)
+    torch.testing.assert_close(lean(TOKENS), network(TOKENS), atol=1e-5, rtol=1e-4)
 
 
 def test_the_original_can_go_on_training():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from worldfoundry.nn.int8 import Int8Linear, quantize_linears
+from worldfoundry.nn.int8 import FEW_ROWS, Int8Linear, quantize_linears
 
 
 def test_rows_of_whole_steps_are_exact():
@@ -40,3 +40,26 @@ def test_a_row_of_zeros_stays_zero_and_all_linears_are_replaced():
     assert quantize_linears(network) == 2
     assert not any(type(module) is nn.Linear for module in network.modules())
     assert torch.equal(network[0](torch.ones(1, 3)), torch.zeros(1, 3))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@torch.inference_mode()
+def test_few_rows_of_bfloat16_give_what_many_rows_give(bias):
+    torch.manual_seed(0)
+    layer = Int8Linear(nn.Linear(64, 48, bias=bias).bfloat16())
+    many = torch.randn(2, FEW_ROWS, 64).bfloat16()
+    few = torch.stack([layer(rows) for rows in many])
+    assert few.dtype == torch.bfloat16
+    torch.testing.assert_close(few, layer(many), atol=2e-2, rtol=2e-2)
+
+
+@torch.inference_mode()
+def test_joined_layers_stand_side_by_side():
+    torch.manual_seed(0)
+    layers = [Int8Linear(nn.Linear(8, rows, bias=False)) for rows in (3, 5)]
+    x, other = torch.randn(2, 8), torch.randn(2, 8)
+    whole, apart = Int8Linear.joined(layers), torch.cat([layer(x) for layer in layers], dim=-1)
+    torch.testing.assert_close(whole(x), apart)
+    torch.testing.assert_close(whole.silu(x), nn.functional.silu(apart))
+    torch.testing.assert_close(whole.plus(x, other), apart + other)
+    torch.testing.assert_close(whole.times(x, other), apart * other)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from worldfoundry.autoregressive.config import TransformerConfig
 from worldfoundry.autoregressive.transformer import Block, SelfAttention, TextContext, Transformer
 from worldfoundry.nn.attention import grouped_attention
+from worldfoundry.nn.int8 import Int8Linear
 from worldfoundry.nn.memo import Memo
 from worldfoundry.nn.norm import RMSNorm
 from worldfoundry.nn.packed import PackedLinear
@@ -65,11 +66,11 @@ class LeanBlock(nn.Module):
         attention = block.attention
         self.num_heads, self.num_kv_heads, self.head_dim = config.num_heads, config.num_kv_heads, config.head_dim
         self.attention_norm, self.ffn_norm = (_lean(norm) for norm in (block.attention_norm, block.ffn_norm))
-        self.to_qkv = PackedLinear(torch.cat([part.weight for part in (attention.to_q, attention.to_k, attention.to_v)]))
+        self.to_qkv = _joined(attention.to_q, attention.to_k, attention.to_v)
         self.head_norm = _head_norm(attention, config) if config.qk_norm else None
-        self.to_out = PackedLinear(attention.to_out.weight)
+        self.to_out = _joined(attention.to_out)
         self.cross_attention_norm, self.cross_attention = block.cross_attention_norm, block.cross_attention
-        self.gate, self.up, self.down = (PackedLinear(part.weight) for part in (block.ffn.gate, block.ffn.up, block.ffn.down))
+        self.gate, self.up, self.down = (_joined(part) for part in (block.ffn.gate, block.ffn.up, block.ffn.down))
 
     def forward(
         self,
@@ -110,6 +111,12 @@ def _rotated(x_BLnd: Tensor, cos_Le: Tensor, sin_Le: Tensor) -> Tensor:
     """`apply_rope` in three operations: the other half of each pair is a roll away."""
     cos_L1d, sin_L1d = torch.cat([cos_Le, cos_Le], -1)[:, None], torch.cat([-sin_Le, sin_Le], -1)[:, None]
     return (x_BLnd * cos_L1d).addcmul_(x_BLnd.roll(cos_Le.shape[-1], -1), sin_L1d)
+
+
+def _joined(*layers: nn.Linear | Int8Linear) -> PackedLinear | Int8Linear:
+    """One layer for the rows of several; where weights are 8-bit integers they stay so."""
+    rounded = [layer for layer in layers if isinstance(layer, Int8Linear)]
+    return Int8Linear.joined(rounded) if rounded else PackedLinear(torch.cat([layer.weight for layer in layers]))
 
 
 def _lean(norm: RMSNorm) -> LeanNorm:
