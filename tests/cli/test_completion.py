@@ -36,8 +36,8 @@ pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash
     [
         ("worldfoundry tr", {"train"}),
         ("worldfoundry co", {"convert", "completion"}),
-        ("worldfoundry train ", {"tokenizer", "diffusion", "student", "--help"}),
-        ("worldfoundry train d", {"diffusion"}),
+        ("worldfoundry train ", {"tokenizer", "diffusion", "autoregressive", "decoder", "medusa", "student", "--help"}),
+        ("worldfoundry train d", {"diffusion", "decoder"}),
         ("worldfoundry completion ", {"bash", "zsh", *EVERYWHERE}),
         ("worldfoundry guard --policy.act", {"--policy.action"}),
         ("worldfoundry guard --policy.action ", {"block", "warn", "off"}),

@@ -164,4 +164,5 @@ def help_text() -> str:
 
 
 def _table(rows: dict[str, str]) -> str:
-    return "\n".join(f"  {name:<12} {text}" for name, text in rows.items())
+    width = max(12, *map(len, rows))
+    return "\n".join(f"  {name:<{width}} {text}" for name, text in rows.items())

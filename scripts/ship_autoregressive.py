@@ -1,0 +1,109 @@
+"""Put a trained autoregressive world into the package: bfloat16 weights, its tokenizer by name, a card with its measured table.
+
+    python scripts/ship_autoregressive.py HEADS/world nano-ar --tokenizer nano-dv8x16x16 [--top-p 0.9] [--table OUT/results.json]
+
+Writes src/worldfoundry/weights/NAME. Run it once to be able to measure what ships, and again with --table to print what was
+measured into the card.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+from cards import WEIGHTS
+from ship_world import tables
+
+import worldfoundry as wf
+from worldfoundry.core.provenance import machine
+from worldfoundry.inference.ar_folder import save_ar_world
+
+CARD = """---
+library_name: worldfoundry
+license: apache-2.0
+tags: [world-model, autoregressive, video, cosmos, speculative-decoding]
+---
+
+# {name}
+
+An autoregressive world model of the Cosmos family (arXiv 2501.03575, section 5.2) for a laptop: {parameters:.2f} M parameters in
+bfloat16 that predict the tokens of `{tokenizer}` one after the other. It continues one frame, or up to {prefix}, to {frames} frames of
+{height}x{width}, and hands them out as they are made.
+
+    import worldfoundry as wf
+    world = wf.load("{name}")                 # dtype="float32" on a CPU without bfloat16 instructions
+    video = world.generate(input="clip.mp4", seed=0)
+    for frames in world.stream(input="clip.mp4"):   # uint8 [F, H, W, 3], piece by piece
+        ...
+
+## Training
+
+{steps} steps of {batch} clips, {hours} hours on {machine} ({precision}), from nothing, on {data}. {heads}
+
+On held-out scenes (seeds that no training saw) its next token costs {nll} nats (knowing nothing: {uniform}), and its likeliest token is
+the right one in {accuracy:.1f} % of cases (copying the token at the same place of the latent frame before: {copy:.1f} %).
+
+## Measured
+
+{measured}
+
+## What it cannot do
+
+{limits}
+"""
+
+
+def heads_line(facts: dict[str, Any]) -> str:
+    """What the Medusa heads are, in a sentence or two."""
+    made = facts.get("medusa")
+    if not made:
+        return "It has no Medusa heads."
+    scores = made["metrics"]
+    rates = ", ".join(f"{100 * value:.0f} %" for name, value in scores.items() if name.startswith("accuracy_"))
+    blocks = made["config"]["medusa"]["last_layers"]
+    along = f"the last {blocks} blocks learned along" if blocks else "the rest stayed as it was"
+    return (
+        f"Its Medusa heads ({made['steps']} steps, {made['hours']} hours; {along}) guess the tokens 2, 3, … ahead right in {rates} of "
+        "cases on held-out clips."
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path)
+    parser.add_argument("name")
+    parser.add_argument("--tokenizer", required=True)
+    parser.add_argument("--temperature", type=float)
+    parser.add_argument("--top-p", type=float)
+    parser.add_argument("--speculate", choices=("none", "medusa", "copy"))
+    parser.add_argument("--draft-length", type=int)
+    parser.add_argument("--table", type=Path)
+    parser.add_argument("--data", default="simulator renders (benchmarks/nano_diffusion_clips.sh)")
+    parser.add_argument("--limits", type=Path, help="a text file: what its videos show to be wrong")
+    args = parser.parse_args()
+    world, tokenizer = wf.load(args.source, dtype="float32"), wf.load(args.tokenizer, dtype="float32")
+    for name, tensor in tokenizer.state_dict().items():
+        if not torch.equal(tensor, world.tokenizer.state_dict()[name]):
+            raise SystemExit(f"{args.source} was not trained with {args.tokenizer}: {name} differs.")
+    world.network.to(torch.bfloat16)
+    asked = {name: getattr(args, name) for name in ("temperature", "top_p", "speculate", "draft_length")}
+    world.config = world.config.replace(**{name: value for name, value in asked.items() if value is not None})
+    facts, defaults = {k: v for k, v in world.provenance.items() if k != "folder"}, world.config
+    scores = facts["metrics"]
+    card = CARD.format(
+        name=args.name, tokenizer=args.tokenizer, parameters=sum(p.numel() for p in world.network.parameters()) / 1e6,
+        prefix=defaults.num_prefix_frames, frames=defaults.num_frames, height=defaults.height, width=defaults.width,
+        steps=facts["steps"], batch=facts["config"]["batch_size"], hours=facts["hours"], machine=machine(facts["hardware"]),
+        precision=facts["precision"], data=args.data, heads=heads_line(facts), nll=scores["held_out_nll"],
+        uniform=scores["uniform_nll"], accuracy=100 * scores["held_out_accuracy"], copy=100 * scores["copy_accuracy"],
+        measured=tables(args.table) if args.table else "Not yet.",
+        limits=args.limits.read_text(encoding="utf-8").strip() if args.limits else "Not yet looked at.",
+    )  # fmt: skip
+    folder = save_ar_world(
+        WEIGHTS / args.name, world, provenance=facts, card=card, overwrite=True, shipped_tokenizer=args.tokenizer
+    )
+    print(folder, sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6, "MB")
+
+
+if __name__ == "__main__":
+    main()
