@@ -7,6 +7,9 @@ import worldfoundry as wf
 from worldfoundry.conditioning.text import NullTextEncoder
 from worldfoundry.core.checkpoint import save_component
 from worldfoundry.core.errors import CheckpointError, UsageError
+from worldfoundry.core.shipped import shipped_models
+from worldfoundry.core.video_io import read_video
+from worldfoundry.data.sample import sample_footage
 from worldfoundry.diffusion.config import DiTConfig
 from worldfoundry.diffusion.dit import DiT
 from worldfoundry.inference.adapters import base_hashes
@@ -240,3 +243,22 @@ def test_tokens_that_do_not_fit_are_refused(decoder, tokens, generators, said):
 def test_steps_are_counted_from_one(decoder):
     with pytest.raises(UsageError, match="at least 1, not -1"):
         decoder.decode(grid(3), fps=12, generators=seeds(0), num_inference_steps=-1)
+
+
+# --- the shipped one -------------------------------------------------------------------------------------------------
+
+
+def test_the_shipped_decoder_draws_what_its_tokens_stand_for():
+    assert shipped_models()["nano-decoder"].size_mb <= 1.4
+    shipped = wf.load("nano-decoder", dtype="float32")
+    frames = read_video(sample_footage() / "episode_000000.mp4").frames[:9]
+    x = torch.from_numpy(frames).movedim(-1, 1).float() / 127.5 - 1
+    video = torch.nn.functional.interpolate(x, (128, 128), mode="bilinear").movedim(0, 1)[None]
+    tokens = shipped.tokens.encode_indices(video)
+    true = video.add(1).mul(127.5)[0].movedim(0, -1).numpy()
+
+    def error(shown):
+        made = shipped.decode(shown, fps=10, generators=seeds(0), num_inference_steps=1)[0]
+        return ((made - true) ** 2).mean()
+
+    assert error(tokens) < 0.5 * error(tokens.flip(-1, -2))

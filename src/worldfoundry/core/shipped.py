@@ -15,7 +15,7 @@ MAKE_ONE = "Train one (`worldfoundry quickstart`, `worldfoundry train`), or conv
 
 @dataclass(frozen=True, kw_only=True)
 class Shipped:
-    """A model of the package: what it is (`tokenizer`, `dit`, `world`, `adapter`) and the megabytes of its files."""
+    """A model of the package: what it is (`tokenizer`, `dit`, `world`, `adapter`, `token_decoder`) and the megabytes of its files."""
 
     name: str
     folder: Path
