@@ -150,6 +150,19 @@ class Guard(Protocol):
     def check(self, item: Any) -> Verdict: ...
 
 
+@runtime_checkable
+class FrameTransform(Protocol):
+    """A guard that changes frames instead of refusing them, such as one that pixelates faces.
+
+    `apply` returns new uint8 frames of the same shape (those of the item stay as they are) and a verdict in its own name:
+    `safe` says that the returned frames may leave, anything else blocks. One that raises blocks too.
+    """
+
+    name: str
+
+    def apply(self, item: VideoItem) -> tuple[np.ndarray, Verdict]: ...
+
+
 # --- evaluation ----------------------------------------------------------------------------------------------------
 
 Tier = Literal["reference", "packaged", "none"]
