@@ -1,8 +1,8 @@
 """What curation without captions costs per minute of video, beside the operators of Data-Juicer that stand for its stages.
 
     python -m venv /tmp/data-juicer
-    /tmp/data-juicer/bin/pip install -c constraints/cpu.txt py-data-juicer torch opencv-python-headless scenedetect-headless av \
-        imageio-ffmpeg easyocr
+    /tmp/data-juicer/bin/pip install -c constraints/cpu.txt py-data-juicer aiohttp torch opencv-python-headless scenedetect-headless \
+        av==13.1.0 imageio-ffmpeg easyocr      # and ffprobe in its bin (npm's ffprobe-static has one)
     python benchmarks/curate_cost.py FOLDER --out benchmarks/curate_cost.json --rival /tmp/data-juicer
 
 Both read the same files, one process at a time and one thread each where that can be asked for. The figure is CPU seconds with all
