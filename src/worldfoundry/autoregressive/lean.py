@@ -108,9 +108,13 @@ class LeanBlock(nn.Module):
 
 
 def _rotated(x_BLnd: Tensor, cos_Le: Tensor, sin_Le: Tensor) -> Tensor:
-    """`apply_rope` in three operations: the other half of each pair is a roll away."""
-    cos_L1d, sin_L1d = torch.cat([cos_Le, cos_Le], -1)[:, None], torch.cat([-sin_Le, sin_Le], -1)[:, None]
-    return (x_BLnd * cos_L1d).addcmul_(x_BLnd.roll(cos_Le.shape[-1], -1), sin_L1d)
+    """`apply_rope` in three operations and views, for tokens before heads."""
+    x_BLn2e, sin_L1e = x_BLnd.unflatten(-1, (2, -1)), sin_Le[:, None]
+    turned = x_BLn2e * cos_Le[:, None, None]
+    (first, second), (one, two) = x_BLn2e.unbind(-2), turned.unbind(-2)
+    one.addcmul_(second, sin_L1e, value=-1)
+    two.addcmul_(first, sin_L1e)
+    return turned.flatten(-2)
 
 
 def _joined(*layers: nn.Linear | Int8Linear) -> PackedLinear | Int8Linear:
