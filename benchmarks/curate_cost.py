@@ -212,7 +212,10 @@ def recipe_run(work: Path, files: list[Path], operators: dict, home: Path, name:
     kept = folder / "out" / "out.jsonl"
     figures = {key: run[key] for key in ("wall_s", "cpu_s", "peak_mb", "peak_sum_mb", "load")}
     if run["returncode"] or not kept.is_file():
-        return {**figures, "error": [line for line in (run["error"] + run["out"]).splitlines() if line.strip()][-12:]}
+        return {
+            **figures,
+            "error": [line.replace(f"{home}/", "") for line in (run["error"] + run["out"]).splitlines() if line.strip()][-12:],
+        }
     written = [path.stat().st_size for path in (folder / "save").rglob("*.mp4")]
     return {**figures, "rows": len(kept.read_text().splitlines()), "clips_written": len(written), "bytes_written": sum(written)}
 
