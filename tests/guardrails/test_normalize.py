@@ -2,9 +2,13 @@
 
 import pytest
 
-from worldfoundry.guardrails.normalize import fold, tokens, undisguise, unread
+from worldfoundry.guardrails.lexicon import make_lexicon, packaged_lexicon, slipped
+from worldfoundry.guardrails.normalize import fold, reading, tokens, undisguise, unread
 
-WORDS = {"murder", "murders", "kill", "porn", "rape", "suicide", "bomb"}
+WORDS = make_lexicon(
+    ["the", "a", "man", "robot", "lifts", "red", "cube", "pick", "place", "and", "strong", "kilt"],
+    frozenset({"murder", "murders", "kill", "porn", "rape", "suicide", "bomb"}),
+)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +49,16 @@ def test_styled_letters_fold_to_plain_ones(text):
         ("(k1ll!)", "kill"),
         ("m u r d e r", "murder"),
         ("s u 1 c 1 d e", "suicide"),
+        ("k i l l t h e m a n", "kill"),
+        ("killtheman", "kill"),
+        ("kill_the_man", "kill"),
+        ("k.i.l.l.t.h.e.m.a.n", "man"),
+        ("mur der", "murder"),
+        ("redrum", "murder"),
+        ("mudrer", "murder"),
+        ("murdder", "murder"),
+        ("su1cid3", "suicide"),
+        ("m🔪u🔪r🔪d🔪e🔪r", "murder"),
     ],
 )
 def test_disguised_words_are_read(text, word):
@@ -53,7 +67,22 @@ def test_disguised_words_are_read(text, word):
 
 @pytest.mark.parametrize(
     "text",
-    ["4x4 pallet", "720p at 30 fps", "x y z axes", "H13 steel", "co-op mode", "12k", "R2D2 and C3PO", "1 2 3 4 5", "..."],
+    [
+        "4x4 pallet",
+        "a 100m race",
+        "pick-and-place",
+        "kilted",
+        "vaping",
+        "grape",
+        "720p at 30 fps",
+        "x y z axes",
+        "H13 steel",
+        "co-op mode",
+        "12k",
+        "R2D2 and C3PO",
+        "1 2 3 4 5",
+        "...",
+    ],
 )
 def test_ordinary_writing_is_left_alone(text):
     assert undisguise(fold(text), WORDS) == tokens(fold(text))
@@ -81,3 +110,39 @@ def test_other_scripts_are_reported_even_where_look_alikes_could_spell_them(text
 def test_one_foreign_letter_inside_a_latin_word_is_read_as_what_it_looks_like():
     assert unread("murdеr") == ""
     assert len(unread("mur杀der")) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["nam eht redrum", "redrum eht nam", "zheqre gur zna", "ＫＩＬＬ ｔｈｅ ｍａｎ", "ʇhǝ man murdǝr"]
+)
+def test_tricks_on_the_whole_text_are_undone(text):
+    assert {"murder", "kill"} & set(reading(text, packaged_lexicon()))
+
+
+@pytest.mark.parametrize(
+    "text", ["the robot lifts a red cube", "a drive from Scunthorpe to Essex", "mergulho kapten zwolle brum", "R2D2 at 720p"]
+)
+def test_texts_that_make_sense_or_never_will_are_left_alone(text):
+    assert reading(text, packaged_lexicon()) == tokens(fold(text))
+
+
+@pytest.mark.parametrize(
+    ("word", "meant", "expected"),
+    [
+        ("mudrer", "murder", True),
+        ("murdr", "murder", True),
+        ("murderr", "murder", True),
+        ("mirder", "murder", True),
+        ("murfer", "murder", False),
+        ("burder", "murder", False),
+        ("murder", "murder", False),
+        ("explosiwe", "explosive", True),
+    ],
+)
+def test_what_counts_as_a_slip(word, meant, expected):
+    assert slipped(word, meant) is expected
+
+
+def test_letters_without_spaces_are_split_by_frequency():
+    assert packaged_lexicon().split("therobotliftsthecube") == ["the", "robot", "lifts", "the", "cube"]
+    assert packaged_lexicon().split("qqq") is None

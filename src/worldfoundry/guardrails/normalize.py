@@ -1,12 +1,17 @@
 """Reading text as a person would: undo the ways in which a word is disguised from a list.
 
 `fold` works on characters (case, width, styled letters, look-alikes, invisible characters, stacked marks);
-`tokens` and `undisguise` work on words (digits for letters, letters spaced or dotted apart, stretched letters).
+`tokens` and `undisguise` work on words (digits for letters, letters apart, stretched, run together, reversed, slips); `reading`
+does all of it and undoes what was done to the text as a whole.
 Only Latin script is read. `unread` reports what is left, so that nobody mistakes "no match" for "looked and clean".
 """
 
+import codecs
 import re
 import unicodedata
+from typing import Any
+
+from worldfoundry.guardrails.lexicon import Lexicon
 
 # Letters that look Latin but do not decompose to it: Cyrillic, Greek, Armenian, small capitals, Latin with strokes.
 _LOOK_ALIKES = str.maketrans(
@@ -14,15 +19,21 @@ _LOOK_ALIKES = str.maketrans(
     + "αΑΒεΕηιΙκΚΜνΝοΟρΡτΤυΥχΧΖΗγ"
     + "սոհցօաքԼՍՕ"
     + "ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢ"
-    + "øłđðþæœıħŋɑɡɩʋØŁĐƖ",
+    + "øłđðþæœıħŋɑɡɩʋØŁĐƖ"
+    + "ᎪᏴᏟᎬᎻᎫᏦᏞᎷᏢᏚᎢᏙᏔᏃѵԍցⅼƙɓɗ"  # Cherokee and a few more
+    + "ɐɔǝɟƃɥᴉɾʞɯɹʇʌʍʎ",  # upside down
     "aabbee3kkmmhhooppccttyyxxiiijjsshdqwyl"
     + "aabeeniikkmvnooppttuyxxzhy"
     + "unhgowplou"
     + "abcdefghijklmnoprstuvwyz"
-    + "oldopaoihnagivoldl",
+    + "oldopaoihnagivoldl"
+    + "abcehjklmpstvwzvgglkbd"
+    + "acefghijkmrtvwy",
 )
 _FILLERS = {"\u3164", "\u115f", "\u1160", "\u2800", "\uffa0"}  # letters or symbols that draw nothing
 _ALNUM = re.compile(r"[a-z0-9]+")
+
+MAX_CHUNK = 200  # characters without a space that are looked into
 
 # What a disguised character may stand for. Other punctuation inside a word stands for nothing.
 _LEET = {
@@ -57,48 +68,135 @@ def _words(chunk: str) -> list[str]:
     return [*words, "."] if len("".join(words)) > 1 and chunk[-1] in ".,;:!?" else words
 
 
-def undisguise(folded: str, vocabulary: set[str]) -> list[str]:
-    """The words again, but a disguised word is replaced by the word of `vocabulary` that it spells.
+def undisguise(folded: str, lexicon: Lexicon) -> list[str]:
+    """The words again, but a disguised word is replaced by the known word or words that it spells.
 
-    Undoes digits and signs for letters (k1ll, p*rn), marks inside a word (m.u.r.d.e.r), stretching (murrrder) and
-    single letters standing apart (m u r d e r).
+    Undoes digits and signs for letters (k1ll, p*rn), marks inside a word (m.u.r.d.e.r), stretching (murrrder), letters standing
+    apart (m u r d e r), words cut in two (mur der), run together (killtheman), reversed (redrum), and slips in listed words (mudrer).
     """
-    known = " ".join(sorted(vocabulary))
     words: list[str] = []
     for chunk in folded.split():
-        spelled = _spelled(chunk.strip(".,;:!?\"'()[]{}<>"), known)
-        words += [spelled] if spelled else _words(chunk)
-    return _joined(words, vocabulary)
+        spelled = _spelled(re.sub(r"['’]s$", "", chunk.strip(".,;:?\"'()[]{}<>")), lexicon)
+        words += spelled or _words(chunk)
+    return _mended(_joined(words, lexicon), lexicon)
 
 
-def _spelled(chunk: str, known: str) -> str | None:
-    """The known word that a chunk spells in disguise, or None."""
-    disguised = re.search(r"[^a-z]|(.)\1\1", chunk) and re.search(r"[a-z]", chunk)
-    if not disguised or len(chunk) > 60:
+def _spelled(chunk: str, lexicon: Lexicon) -> list[str] | None:
+    """The known words that a chunk spells in disguise, or None if it is ordinary or spells nothing."""
+    bare = chunk.rstrip("!|")  # which may stand for letters, or for nothing
+    chunk = bare if lexicon.knows(bare) else chunk
+    if not re.search("[a-z]", chunk) or len(chunk) > MAX_CHUNK or (chunk.isalpha() and lexicon.knows(chunk)):
         return None
-    pattern = ""
+    if re.fullmatch(r"[0-9.,]+[a-z]{1,4}", chunk):  # a number with its unit
+        return None
+    parts = re.findall(r"[a-z]+", chunk)
+    marked = [part for part in re.split(r"[^a-z0-9@$!|+(€£*]+", chunk) if part]
+    if len(marked) >= 2 and all(len(part) >= 2 and lexicon.knows(part) for part in marked):
+        return marked  # pick-and-place
+    found = lexicon.best([*_candidates(chunk), *_candidates(bare)]) or _starred(chunk, lexicon)
+    if found and (len(found) >= 4 or found in lexicon.listed):
+        return None if found == chunk else [found]
+    if chunk.isalpha():
+        return _unknown(chunk, lexicon)
+    letters = min(_candidates(chunk), key=lambda c: (lexicon.split(c) is None, c), default="")
+    pieces = lexicon.split(letters) if len(letters) >= 6 and 2 * len("".join(parts)) >= len(letters) else None
+    return pieces if pieces and 3 * len(pieces) <= len(letters) else None
+
+
+def _unknown(word: str, lexicon: Lexicon) -> list[str] | None:
+    """An unknown word of letters only: reversed, misspelt, or several words run together."""
+    if len(word) >= 4 and word[::-1] in lexicon.listed:
+        return [word[::-1]]
+    if slip := lexicon.misspelt(word):
+        return [slip]
+    pieces = lexicon.split(word) if len(word) >= 8 else None
+    return pieces if pieces and 3 * len(pieces) <= len(word) else None
+
+
+def _candidates(chunk: str) -> list[str]:
+    """What a chunk may spell: digits and signs as letters, marks as nothing, three of a letter as one or two; at most 64."""
+    ways = [""]
     for run in re.finditer(r"(.)\1*", chunk):
         c, length = run[1], len(run[0])
-        one = f"[{_LEET[c]}]" if c in _LEET else c if c.isalpha() else "[a-z]?" if c == "*" else ""
-        pattern += one + "{1,2}" if one and length >= 3 else one * length
-    found = re.search(rf"(?<![^ ]){pattern}(?![^ ])", known)
-    return found[0] if found and found[0] != chunk else None
+        letters = _LEET.get(c, c if c.isalpha() else "")
+        options = [letter * n for letter in letters for n in ((1, 2) if length >= 3 else (length,))] or [""]
+        ways = [way + option for way in ways for option in options][:64]
+    return ways
 
 
-def _joined(words: list[str], vocabulary: set[str]) -> list[str]:
-    """Runs of three or more single characters become the known words of four letters or more inside them."""
+def _starred(chunk: str, lexicon: Lexicon) -> str | None:
+    """The listed word of a chunk whose stars stand for letters (p*rn) or for nothing (p*o*r*n)."""
+    if "*" not in chunk:
+        return None
+    pattern = re.compile(
+        "".join(
+            "[a-z]?" if c == "*" else f"[{_LEET[c]}]" if c in _LEET else c
+            for c in chunk
+            if c == "*" or c in _LEET or c.isalpha()
+        )
+    )
+    return min((word for word in lexicon.listed if pattern.fullmatch(word)), default=None)
+
+
+def _joined(words: list[str], lexicon: Lexicon) -> list[str]:
+    """Runs of three or more single characters become the known words that they spell."""
     out: list[str] = []
     run: list[str] = []
     for word in [*words, ""]:
-        if len(word) == 1:
+        if len(word) == 1 and word != ".":
             run.append(word)
             continue
-        joined = "".join(_LEET.get(c, c)[0] for c in run)
-        found = [known for known in vocabulary if len(known) >= 4 and known in joined] if len(run) >= 3 else []
-        out += [max(found, key=len)] if found else run
+        joined = "".join(run)
+        spelled = None
+        if len(run) >= 3 and len(run) <= MAX_CHUNK:
+            choices = [lexicon.split(way) for way in _candidates(joined)]
+            spelled = min((c for c in choices if c and 3 * len(c) <= len(run)), key=lambda c: (len(c), c), default=None)
+        out += spelled or run
         out += [word] if word else []
         run = []
     return out
+
+
+def _mended(words: list[str], lexicon: Lexicon) -> list[str]:
+    """Neighbours that make a listed word, one of them no word by itself, are put together (mur der)."""
+    out: list[str] = []
+    for word in words:
+        both = out[-1] + word if out else ""
+        cut = len(both) >= 5 and both in lexicon.listed and not (lexicon.knows(word) and lexicon.knows(out[-1]))
+        out = [*out[:-1], both] if cut else [*out, word]
+    return out
+
+
+def reading(text: str, lexicon: Lexicon) -> list[str]:
+    """The words of a text as a person would read them: folded, whole-text tricks undone, then each word.
+
+    Whole-text tricks are letters or words written backwards and letters moved by 13. They are only tried where fewer than half
+    of the letters belong to known words, and only believed where nearly all do afterwards.
+    """
+    folded = fold(text)
+    if _sense(folded, lexicon) < 0.5:
+        backwards = " ".join(word[::-1] for word in folded.split())
+        for other in (folded[::-1], backwards, codecs.encode(folded, "rot13")):
+            if len(tokens(other)) >= 2 and _sense(other, lexicon) > 0.8:
+                return undisguise(other, lexicon)
+    return undisguise(folded, lexicon)
+
+
+def _sense(folded: str, lexicon: Lexicon) -> float:
+    """The share of letters that belong to known words of three letters or more; 1 where there are none."""
+    words = [word for word in tokens(folded) if len(word) >= 3 and word.isalpha()]
+    return sum(len(word) for word in words if lexicon.knows(word)) / max(sum(map(len, words)), 1) if words else 1.0
+
+
+def not_plain(item: Any, max_chars: int) -> str:
+    """Why this cannot be judged as text, in one line; empty if it can."""
+    if not isinstance(item, str):
+        return f"expected text, got {type(item).__name__}"
+    if len(item) > max_chars:
+        return f"a text of {len(item)} characters is longer than max_chars={max_chars}"
+    if any(unicodedata.category(c) in ("Cc", "Cs", "Co", "Cn") and c not in "\t\n\r" for c in item):
+        return "the text holds control or undefined characters, so it is not plain text"
+    return ""
 
 
 def unread(text: str) -> str:

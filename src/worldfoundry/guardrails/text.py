@@ -11,7 +11,6 @@ after the list and tried once (own set, n = 75), it stopped 10 of 25 unsafe ones
 and a learned guard belongs beside it.
 """
 
-import unicodedata
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -19,7 +18,8 @@ from pydantic import Field
 
 from worldfoundry.core.config import Config
 from worldfoundry.core.contracts import Verdict
-from worldfoundry.guardrails.normalize import fold, tokens, undisguise, unread
+from worldfoundry.guardrails.lexicon import packaged_lexicon
+from worldfoundry.guardrails.normalize import fold, not_plain, reading, tokens, unread
 from worldfoundry.guardrails.wordlist import Entry, packaged_list
 
 
@@ -44,13 +44,12 @@ class BlocklistGuard:
 
     def check(self, item: str) -> Verdict:
         """`unsafe` if an entry matches, `skipped` if letters went unread, `error` if this is no readable text, else `safe`."""
-        problem = self._unreadable(item)
+        problem = not_plain(item, self.config.max_chars)
         if problem:
             return self._verdict("error", reason=problem, fix="Give a prompt in plain text.")
-        folded = fold(item)
-        words = tokens(folded)
+        words = tokens(fold(item))
         hits = self.words.matches(words)
-        hits += self.words.matches(undisguise(folded, set(self.words.vocabulary)))
+        hits += self.words.matches(reading(item, packaged_lexicon()))
         if hits:
             return self._unsafe(hits)
         missed = unread(item)
@@ -61,15 +60,6 @@ class BlocklistGuard:
         reason = "nothing to judge in an empty text" if not item.strip() else f"{len(words)} words, no entry matches"
         reason += f"; {len(missed)} letters went unread, as the policy allows" if missed else ""
         return self._verdict("safe", reason=reason, unread_letters=len(missed))
-
-    def _unreadable(self, item: Any) -> str:
-        if not isinstance(item, str):
-            return f"expected text, got {type(item).__name__}"
-        if len(item) > self.config.max_chars:
-            return f"a text of {len(item)} characters is longer than max_chars={self.config.max_chars}"
-        if any(unicodedata.category(c) in ("Cc", "Cs", "Co", "Cn") and c not in "\t\n\r" for c in item):
-            return "the text holds control or undefined characters, so it is not plain text"
-        return ""
 
     def _unsafe(self, hits: list[tuple[Entry, str]]) -> Verdict:
         matches = {found: entry.category for entry, found in hits}
