@@ -188,6 +188,21 @@ def test_options_that_contradict_each_other_are_one_clear_line(fields, message):
         TrainAutoregressiveConfig.from_dict({"data": "a", "out": "b", **fields})
 
 
+def test_a_run_goes_on_from_a_world_at_another_resolution_with_its_tokenizer(make_dataset, tokenizer, tmp_path):
+    data = make_dataset(CLIPS)
+    world = train_autoregressive(settings(data, tokenizer, tmp_path / "run")).folder
+    loop = LoopConfig(steps=1, precision="float32", compile="off", optim=OptimConfig(lr=1e-9, warmup_steps=0, weight_decay=0.0))
+    smaller = WINDOW.replace(height=8, width=8)
+    config = settings(data, None, tmp_path / "smaller", init=world, model=None, window=smaller, loop=loop)
+    before, after = load(world), load(train_autoregressive(config).folder)
+    assert after.network.config == before.network.config.replace(latent_shape=(3, 1, 1))
+    assert (after.config.height, after.config.width) == (8, 8)
+    for name, tensor in before.network.state_dict().items():
+        torch.testing.assert_close(after.network.state_dict()[name], tensor, atol=1e-6, rtol=0)
+    with pytest.raises(UsageError, match="is not the tokenizer of the world to go on from"):
+        train_autoregressive(config.replace(tokenizer="nano-dv8x16x16", out=tmp_path / "other"))
+
+
 def test_heads_are_taught_on_the_worlds_own_tokens_and_resume(make_dataset, tokenizer, tmp_path, monkeypatch):
     data = make_dataset(CLIPS)
     world = train_autoregressive(settings(data, tokenizer, tmp_path / "run")).folder
