@@ -25,6 +25,7 @@ from worldfoundry.core.provenance import machine
 from worldfoundry.data.clips import ClipDataset
 from worldfoundry.evaluation.bootstrap import ClipSums, interval, paired_difference, resampling_weights, source_indices
 from worldfoundry.evaluation.catalogue import HED_NAME, choose_metrics
+from worldfoundry.evaluation.distributions import DistributionMetric
 from worldfoundry.inference.decoding import decode_whole
 from worldfoundry.inference.token_decoder import TokenDecoder
 
@@ -56,12 +57,16 @@ def candidates(decoder: TokenDecoder, steps: list[int], fps: float) -> dict[str,
 
     def diffusion(count: int, video: torch.Tensor, seed: int) -> np.ndarray:
         tokens, generator = decoder.tokens.encode_indices(video), torch.Generator().manual_seed(seed)
-        name = f"diffusion decoder, {count} steps"
+        name = label(count)
         return timed(name, lambda: decoder.decode(tokens, fps=fps, generators=[generator], num_inference_steps=count))
 
     made: dict[str, Callable[[torch.Tensor, int], np.ndarray]] = {OWN: own}
-    made |= {f"diffusion decoder, {count} steps": lambda v, s, n=count: diffusion(n, v, s) for count in steps}
+    made |= {label(count): lambda v, s, n=count: diffusion(n, v, s) for count in steps}
     return {**made, CEILING: ceiling}
+
+
+def label(steps: int) -> str:
+    return f"diffusion decoder, {steps} step{'s' if steps > 1 else ''}"
 
 
 TIMES: dict[str, list[float]] = {}
@@ -76,7 +81,8 @@ def timed(name: str, call: Callable[[], np.ndarray]) -> np.ndarray:
 
 @torch.inference_mode()
 def measure(decoder: TokenDecoder, domains: list[Path], options: argparse.Namespace) -> dict[str, Any]:
-    metrics = {m.name: m for m in choose_metrics(list(STRIDE), applicable=[], clips=options.clips, fetch=True).metrics}
+    chosen = choose_metrics(list(STRIDE), applicable=[], clips=options.clips, fetch=True).metrics
+    metrics = {metric.name: metric for metric in chosen if not isinstance(metric, DistributionMetric)}
     sums: dict[str, dict[str, dict[str, list[ClipSums]]]] = {}
     sources: dict[str, list[str]] = {}
     for domain in domains:

@@ -61,7 +61,8 @@ def tables(path: Path) -> str:
         lines.append(f"| {candidate} | " + " | ".join(values) + f" | {found['seconds_per_clip'][candidate]:.2f} |")
     head = (
         f"{found['all']['clips']} clips of {found['frames']} frames, 128x128, five simulated domains, seeds that no training saw; 95 % "
-        f"intervals over sources; decoding times on {found['hardware']} in {found['dtype'].removeprefix('torch.')}. Made by "
+        f"intervals over sources; decoding times on {found['hardware']}, {found['threads']} thread(s), beside other work: compare them "
+        "with each other only. Made by "
         "`benchmarks/nano_decoder.py`; by domain in `docs/results/diffusion_decoder.md`."
     )
     return "\n".join([head, "", *lines])
