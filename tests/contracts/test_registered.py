@@ -6,7 +6,7 @@ import torch
 
 from worldfoundry.autoregressive.config import SIZES as AUTOREGRESSIVE_SIZES
 from worldfoundry.core.checkpoint import load_component, save_component
-from worldfoundry.core.contracts import Guard, VideoTokenizer
+from worldfoundry.core.contracts import FrameTransform, Guard, VideoItem, VideoTokenizer
 from worldfoundry.core.registry import KINDS, factory_for
 from worldfoundry.core.video_io import write_video
 from worldfoundry.curation.config import CurateConfig
@@ -16,8 +16,9 @@ from worldfoundry.diffusion.config import SIZES
 from worldfoundry.evaluation.check import check_metric
 from worldfoundry.evaluation.metrics import METRICS
 from worldfoundry.guardrails.check import check_guard
-from worldfoundry.guardrails.registry import guard_class
-from worldfoundry.guardrails.runner import GuardPolicy, registered
+from worldfoundry.guardrails.policy import GuardPolicy
+from worldfoundry.guardrails.registry import GUARDS, guard_class, registered
+from worldfoundry.guardrails.runner import run_transform
 from worldfoundry.tokenizers.check import check_tokenizer
 from worldfoundry.tokenizers.config import NAMED
 
@@ -37,12 +38,21 @@ def test_tokenizers(fields):
     check_tokenizer(tokenizer)
 
 
-@pytest.mark.parametrize(("takes", "name"), registered())
+@pytest.mark.parametrize(("takes", "name"), [row for row in registered() if row[0] != "transform"])
 def test_guards(takes, name):
     guard = guard_class(takes, name)(getattr(GuardPolicy(), name))
     assert isinstance(guard, Guard)
     assert (guard.name, guard.takes) == (name, takes)
     check_guard(guard)
+
+
+@pytest.mark.parametrize("name", GUARDS["transform"])
+def test_transforms(name):
+    transform, frames = guard_class("transform", name)(getattr(GuardPolicy(), name)), np.full((3, 40, 48, 3), 90, np.uint8)
+    assert isinstance(transform, FrameTransform)
+    changed, verdict = run_transform(transform, VideoItem(frames=frames, fps=24), GuardPolicy())
+    assert (verdict.status, verdict.guard, changed) == ("safe", name, None)
+    assert (frames == 90).all()
 
 
 @pytest.mark.parametrize("name", METRICS)

@@ -8,7 +8,9 @@ import pytest
 from worldfoundry.core.contracts import Verdict
 from worldfoundry.core.errors import BlockedError, CheckpointError, ConfigError, GuardUnavailable
 from worldfoundry.guardrails import registry
-from worldfoundry.guardrails.runner import GuardPolicy, Guardrails, describe, registered, run_guard
+from worldfoundry.guardrails.policy import GuardPolicy
+from worldfoundry.guardrails.registry import registered
+from worldfoundry.guardrails.runner import Guardrails, describe, run_guard
 
 FRAMES = np.zeros((3, 16, 16, 3), np.uint8)
 POLICY = GuardPolicy(timeout_s=0.3)

@@ -119,13 +119,17 @@ VerdictStatus = Literal["safe", "unsafe", "skipped", "error"]
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What one guard said. Anything but `safe` blocks. `evidence` holds the matched term, frame index, score, …"""
+    """What one guard said. Anything but `safe` blocks. `evidence` holds the matched term, frame index, score, hash of weights, …
+
+    `latency_s` is how long it took: no part of what was said, so it is not compared and not written beside outputs.
+    """
 
     status: VerdictStatus
     guard: str
     category: str = ""
     reason: str = ""
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    latency_s: float = field(default=0.0, compare=False)
 
     @property
     def blocks(self) -> bool:

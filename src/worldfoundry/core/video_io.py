@@ -292,7 +292,7 @@ def save_world_video(video: WorldVideo, path: Path) -> Path:
         "fps": video.fps,
         "num_frames": len(video.frames),
         "config": dict(video.config),
-        "verdicts": [vars(verdict) for verdict in video.verdicts],
+        "verdicts": [{k: v for k, v in vars(verdict).items() if k != "latency_s"} for verdict in video.verdicts],
     }
     config = json.dumps(record["config"], default=str)
     path = write_video(path, video.frames, video.fps, metadata={"seed": str(video.seed), "worldfoundry": config})
