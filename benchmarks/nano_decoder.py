@@ -103,6 +103,38 @@ def measure(decoder: TokenDecoder, domains: list[Path], options: argparse.Namesp
     return {"domains": {name: table(sums[name], sources[name]) for name in sums}, "all": table(*pooled(sums, sources))}
 
 
+@torch.inference_mode()
+def measure_joins(decoder: TokenDecoder, domain: Path, count: int) -> dict[str, Any] | None:
+    """Clips of two chunks and more: is a join seen, and are later chunks worse than the first? None where clips are too short.
+
+    `change_at_join`: mean absolute difference of neighbouring frames where a chunk takes over, over that at other borders of
+    latent frames, which are seen too; 1 means like any other border.
+    """
+    config, t = decoder.config, decoder.latents.spec.t
+    border = 1 + (config.chunk_frames - 1) * t  # the first frame that the first chunk does not make
+    long = [record for record in ClipDataset(domain).records if record.num_frames >= border + t][:count]
+    changes, psnr = [], []
+    for record in long:
+        true = ClipDataset(domain).video(record, 0, 1 + (record.num_frames - 1) // t * t)
+        tokens = decoder.tokens.encode_indices(torch.from_numpy(true).movedim(-1, 0)[None].float() / 127.5 - 1)
+        made = decoder.decode(tokens, fps=record.fps, generators=[torch.Generator().manual_seed(0)])[0].astype(np.float32)
+        error_F = ((made - true) ** 2).mean(axis=(1, 2, 3))
+        psnr.append([10 * np.log10(255**2 / part.mean()) for part in (error_F[:border], error_F[border:])])
+        change_F = np.abs(np.diff(made, axis=0)).mean(axis=(1, 2, 3))  # [i] is between i and i + 1
+        joins = range(border - 1, len(change_F), t * (config.chunk_frames - config.overlap_frames))
+        others = [i for i in range(0, len(change_F), t) if i not in joins]
+        changes.append(change_F[list(joins)].mean() / change_F[others].mean())
+    if not long:
+        return None
+    first, later = np.mean(psnr, axis=0)
+    return {
+        "clips": len(long),
+        "change_at_join": float(np.mean(changes)),
+        "psnr_first": float(first),
+        "psnr_later": float(later),
+    }
+
+
 def pooled(sums: dict[str, Any], sources: dict[str, list[str]]) -> tuple[dict[str, Any], list[str]]:
     """All domains as one, every source under its domain's name."""
     joined: dict[str, dict[str, list[ClipSums]]] = {}
@@ -152,11 +184,12 @@ def main() -> None:
     options = parser.parse_args()
     decoder = wf.load(options.decoder)
     found = measure(decoder, options.domains, options)
+    joins = {domain.name: measure_joins(decoder, domain, options.clips) for domain in options.domains}
     seconds = {name: float(np.median(times)) for name, times in TIMES.items()}
     write_json(options.out, {
         "what": "tokens of held-out clips, decoded", "decoder": options.decoder, "frames": FRAMES, "strides": STRIDE,
         "dtype": str(decoder.network.patch_embed.weight.dtype), "hardware": machine(hardware()), "threads": torch.get_num_threads(),
-        "seconds_per_clip": seconds, **found,
+        "seconds_per_clip": seconds, "joins": joins, **found,
     })  # fmt: skip
 
 
