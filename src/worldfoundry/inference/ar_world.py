@@ -3,6 +3,7 @@
 Axis legend: B batch, T latent frames, F pixel frames, H height, W width, C = 3 (RGB), M text rows, D width of a row.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,16 +17,19 @@ from worldfoundry.autoregressive.decoding import Tally
 from worldfoundry.autoregressive.transformer import TextContext, Transformer
 from worldfoundry.conditioning.text import TextEncoder, text_encoder
 from worldfoundry.core.contracts import Verdict, WorldVideo
+from worldfoundry.core.devices import free_memory
 from worldfoundry.core.errors import CheckpointError, UsageError
-from worldfoundry.guardrails.runner import GuardPolicy, Guardrails
+from worldfoundry.guardrails.policy import GuardPolicy
+from worldfoundry.guardrails.runner import HISTORY_S, Guardrails
 from worldfoundry.inference.ar_config import OWN_DECODER, AutoregressiveDefaults, AutoregressiveRequest, complete_ar_request
 from worldfoundry.inference.ar_request import check_ar_request, check_prefix, refuse
 from worldfoundry.inference.ar_rollout import kept_frames, make_draft, roll_out
 from worldfoundry.inference.conditions import start_frames, to_unit_range
 from worldfoundry.inference.decoding import StreamDecoder
 from worldfoundry.inference.frames import prefix_latents, rate_among, read_prefix
+from worldfoundry.inference.memory import module_bytes
 from worldfoundry.inference.offload import Level
-from worldfoundry.inference.record import record_of
+from worldfoundry.inference.record import guarded, record_of
 from worldfoundry.inference.sampling import StepCallback, seeded
 from worldfoundry.nn.int8 import quantize_linears
 from worldfoundry.tokenizers.tokenizer import DiscreteTokenizer
@@ -34,16 +38,15 @@ if TYPE_CHECKING:
     from worldfoundry.inference.token_decoder import TokenDecoder
 
 Frames = str | Path | np.ndarray
-HISTORY_S = 10.0
-"""Seconds before a piece of a stream that the guards see again with it: what they look for may begin before it."""
 
 
 @dataclass
 class FrameStream:
     """A video while it is made: iterate once over pieces of frames, uint8 [F, H, W, 3], each checked before it is handed out.
 
-    The first piece is the prefix, every other one a latent frame. `verdicts` are what the guards said of prompt and input, then,
-    after the last piece, also of the end of the video; `tally` counts passes and tokens so far.
+    The first piece is the prefix, every other one a latent frame; where a guard hides things in frames that it knows of only from
+    the frames after them, so many are held back until the next piece. `verdicts` are what the guards said of prompt and input,
+    then, after the last piece, also of the end of the video; `tally` counts passes and tokens so far.
     """
 
     request: AutoregressiveRequest
@@ -55,11 +58,17 @@ class FrameStream:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Raises BlockedError or GuardUnavailable instead of handing out a piece; nothing follows then."""
-        seen, said, most = None, (), round(HISTORY_S * self.request.fps)
+        fps, held, most = self.request.fps, self.guardrails.lookahead, math.ceil(HISTORY_S * self.request.fps)
+        seen, waiting, said = None, 0, ()
         for piece in self.pieces:
-            seen = piece if seen is None else np.concatenate([seen[-most:], piece])
-            said = self.guardrails.enforce_video(seen, self.request.fps)
-            yield piece
+            seen = piece if seen is None else np.concatenate([seen[-(most + waiting) :], piece])
+            fresh, waiting = waiting + len(piece), min(held, waiting + len(piece))
+            frames, said = self.guardrails.release(seen, fps, new=fresh)  # all of it, but what waits is hidden once more later
+            if fresh > waiting:
+                yield frames[len(frames) - fresh : len(frames) - waiting]
+        if seen is not None and waiting:
+            frames, said = self.guardrails.release(seen, fps, new=waiting)
+            yield frames[-waiting:]
         self.verdicts += said
 
 
@@ -82,6 +91,7 @@ class AutoregressiveWorld:
         self.encoder = encoder
         self.provenance = dict(provenance or {})
         self.guardrails = Guardrails.from_policy(policy or GuardPolicy())
+        self._lean: Transformer | None = None
         self._decoders: dict[str, TokenDecoder] = {}
 
     # -- the public calls -------------------------------------------------------------------------------------------
@@ -117,9 +127,10 @@ class AutoregressiveWorld:
             callback_on_step_end=callback_on_step_end, **options,
         )  # fmt: skip
         frames = np.concatenate(list(stream.pieces))  # not handed out before all of it is checked, once
-        verdicts = stream.verdicts + self.guardrails.enforce_video(frames, stream.request.fps)
+        frames, said = self.guardrails.release(frames, stream.request.fps)
+        verdicts = stream.verdicts + said
         counts = {name: getattr(stream.tally, name) for name in ("forwards", "tokens", "guessed", "confirmed")}
-        record = {**stream.config, "decoding": counts}
+        record = {**stream.config, "decoding": counts, **guarded(self.guardrails.policy, verdicts)}
         return WorldVideo(frames=frames, fps=stream.request.fps, seed=seed, config=record, verdicts=verdicts)
 
     def stream(
@@ -158,8 +169,8 @@ class AutoregressiveWorld:
         check_ar_request(request, self.config, self.network.config, self.tokenizer.spec)
         start = self._read(input, request)
         check_prefix(request, 0 if start is None else len(start), self.network.config, self.tokenizer.spec)
-        verdicts += () if start is None else self.guardrails.enforce_video(start, request.fps)
-        record, tally = record_of(request, self.provenance, self.guardrails.policy, input=input), Tally()
+        verdicts += () if start is None else self.guardrails.enforce_video(start, request.fps, what="input")
+        record, tally = record_of(request, self.provenance, input=input), Tally()
         pieces = (piece[0] for piece in self._pieces(request, [start], tally, callback_on_step_end))
         return FrameStream(request, record, verdicts, pieces, self.guardrails, tally)
 
@@ -212,12 +223,24 @@ class AutoregressiveWorld:
                 "Leave offloading out; int8 weights take half of the memory.",
             )
         self.network.to(device), self.tokenizer.to(device)
+        self._lean = None
         return "none"
 
     def quantize(self) -> None:
         """Round the weights of the network's blocks to 8 bits, once."""
         quantize_linears(self.network.blocks)
+        self._lean = None
         self.provenance["weights"] = "int8"
+
+    def _for_decoding(self) -> Transformer:
+        """The network in fewer operations (`autoregressive.lean`), on a CPU that has room for it beside the network itself.
+
+        Made before the first video from the weights as they are then.
+        """
+        if self._lean is None:
+            fits = self.device.type == "cpu" and module_bytes(self.network) < free_memory(self.device)
+            self._lean = self.network.for_decoding() if fits else self.network
+        return self._lean
 
     # -- before and after -------------------------------------------------------------------------------------------
 
@@ -270,10 +293,11 @@ class AutoregressiveWorld:
             expanded = (part.expand(len(generators), *part.shape[1:]) for part in (text.rows_BMD, text.mask_BM))
             text = TextContext(**dict(zip(("rows_BMD", "mask_BM"), expanded, strict=True)))
         total = prefix_latents(spec.round_up_frames(request.num_frames), spec.t) - prefix_BTHW.shape[1]
+        network = self._for_decoding()
         made = roll_out(
-            self.network, prefix_BTHW, total, kept=kept_frames(self.network, self.config.kept_latent_frames),
+            network, prefix_BTHW, total, kept=kept_frames(network, self.config.kept_latent_frames),
             sampling=request.sampling, generators=generators, text=text, tally=tally,
-            draft=make_draft(self.network, request.speculate, request.draft_length),
+            draft=make_draft(network, request.speculate, request.draft_length),
         )  # fmt: skip
         for number, tokens_BTHW in enumerate(made):
             if callback is not None:
