@@ -1,5 +1,7 @@
 """How well a network predicts the tokens of held-out clips, beside what copying the previous latent frame would get right.
 
+No text is given here, whatever the network was trained with.
+
 Axis legend: N windows, T H W latent frames/rows/columns, P predicted tokens, K Medusa heads, V vocabulary, D width.
 """
 
@@ -10,7 +12,7 @@ from math import log
 import torch
 from torch import Tensor
 
-from worldfoundry.autoregressive.transformer import TextContext, Transformer
+from worldfoundry.autoregressive.transformer import Transformer
 from worldfoundry.training.ema import EMA
 from worldfoundry.training.methods.autoregressive import shifted
 from worldfoundry.training.methods.medusa import head_losses
@@ -50,17 +52,17 @@ def _means(sums: list[float]) -> dict[str, float]:
 
 
 @torch.inference_mode()
-def _sums(network: Transformer, indices_NTHW: Tensor, prefix_latents: int, text: TextContext | None = None) -> list[float]:
+def _sums(network: Transformer, indices_NTHW: Tensor, prefix_latents: int) -> list[float]:
     """Summed over all predicted tokens: nats, the likeliest token right, the copied one right, one."""
     device, sums = network.embed.weight.device, torch.zeros(4, dtype=torch.float64)
     for batch_NTHW in indices_NTHW.to(device).split(BATCH):
         inputs, targets_NP = shifted(network.config, batch_NTHW, prefix_latents)
         P = targets_NP.shape[1]
-        logits_NPV = network.logits(network.hidden(inputs, text)[:, -P:]).float()
+        logits_NPV = network.logits(network.hidden(inputs)[:, -P:]).float()
         nll_NP = torch.nn.functional.cross_entropy(logits_NPV.transpose(1, 2), targets_NP, reduction="none")
         right_NP = logits_NPV.argmax(dim=-1) == targets_NP
-        changed_NTHW = batch_NTHW[:, 1:] == batch_NTHW[:, :-1]
-        copied = changed_NTHW.flatten(1)[:, -P:]
+        same_NTHW = batch_NTHW[:, 1:] == batch_NTHW[:, :-1]
+        copied = same_NTHW.flatten(1)[:, -P:]
         sums += torch.tensor([float(nll_NP.sum()), float(right_NP.sum()), float(copied.sum()), targets_NP.numel()])
     return sums.tolist()
 
