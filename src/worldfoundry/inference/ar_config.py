@@ -87,4 +87,6 @@ class TokensIdentity(Config):
     """Which tokenizer a world's tokens are of: its levels, and hashes of its weights (`adapters.base_hashes`)."""
 
     levels: tuple[int, ...]
+    """Levels of its codebook."""
     weights: tuple[str, ...]
+    """Hashes of its weights, in whichever precision they are stored."""
