@@ -70,4 +70,4 @@ def test_a_preview_that_a_guard_objects_to_is_not_written(make_world, tmp_path, 
     callback = save_previews(world, tmp_path / "out.mp4", 1)
     world.sample(world.resolve(num_inference_steps=2), [None], None, callback_on_step_end=callback)
     assert not list(tmp_path.iterdir())
-    assert "the preview of step 1 is not written: The video was blocked" in capsys.readouterr().err
+    assert "the preview of step 1 is not written: The preview was blocked" in capsys.readouterr().err

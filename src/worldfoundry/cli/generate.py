@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from worldfoundry.core.config import Config, Seed
+from worldfoundry.guardrails.policy import GuardPolicy
 
 if TYPE_CHECKING:
     from worldfoundry.core.contracts import WorldVideo
@@ -89,9 +90,11 @@ class GenerateConfig(Config):
     """Which weights wait in the computer's memory: none, whole parts in turn, or the network block by block."""
     weights: Literal["stored", "int8"] = "stored"
     """int8 rounds the network's weights to 8 bits for half the memory of bfloat16."""
+    policy: GuardPolicy = GuardPolicy()
+    """Which guards look, with which thresholds, and what happens when one objects."""
 
 
-LOADING = ("world", "adapter", "adapter_weight", "device", "dtype", "offload", "weights", "out", "batch")
+LOADING = ("world", "adapter", "adapter_weight", "device", "dtype", "offload", "weights", "policy", "out", "batch")
 """Options of a run as a whole, which a line of a batch cannot have."""
 BOTH = ("prompt", "input", "num_frames", "height", "width", "fps", "seed", "num_prefix_frames", "keep_input")
 AUTOREGRESSIVE = ("temperature", "top_p", "top_k", "speculate", "token_decoder")
@@ -124,9 +127,10 @@ def _load(config: GenerateConfig) -> Any:
 
     device = pick_device(config.device)
     if config.adapter is None:
-        world = wf.load(config.world, dtype=config.dtype, device=device, offload=config.offload, weights=config.weights)
+        placed = {"device": device, "offload": config.offload, "weights": config.weights}
+        world = wf.load(config.world, dtype=config.dtype, policy=config.policy, **placed)
     else:  # which is merged before weights are rounded, and before any of them waits elsewhere
-        world = wf.load(config.world, dtype=config.dtype)
+        world = wf.load(config.world, dtype=config.dtype, policy=config.policy)
     if not hasattr(world, "generate"):
         raise UsageError(f"{str(config.world)!r} is a part, not a world.", "Give the folder that holds model_index.json.")
     _check_options(world, config)

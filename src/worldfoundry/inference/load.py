@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from worldfoundry.guardrails.policy import GuardPolicy
     from worldfoundry.inference.offload import Level
     from worldfoundry.tokenizers.tokenizer import Tokenizer
 
@@ -25,6 +26,7 @@ ORIGINAL_KINDS = {
     "autoregressive": "worldfoundry.autoregressive.original:from_original",
     "diffusion_decoder": "worldfoundry.diffusion.original:from_original",
 }
+TOKEN_DECODER = "token_decoder"
 # `_class_name` of a diffusers-layout config.json → function (state_dict, config) → component
 DIFFUSERS_CLASSES = {
     "AutoencoderKLCosmos": "worldfoundry.tokenizers.diffusers:from_diffusers",
@@ -40,15 +42,36 @@ def load(
     device: "torch.device | str | None" = None,
     offload: "Level | Literal['auto']" = "auto",
     weights: Literal["stored", "int8"] = "stored",
+    policy: "GuardPolicy | None" = None,
 ) -> Any:
     """Load a tokenizer, a network, a world or a diffusion decoder; eval mode, no gradients, with `.config` and `.provenance`.
 
     A name is that of a shipped model (`worldfoundry models list`). A folder with `model_index.json` gives a world, one with
     `config.json` (ours or diffusers' layout) the component it names. `dtype=None` keeps the stored dtype; `device=None` keeps
     the CPU. Of a world, `offload` says which weights wait beside the device (`auto`: as its free memory needs), and
-    `weights="int8"` rounds those of the network's blocks to 8 bits. Raises CheckpointError (exit code 2).
+    `weights="int8"` rounds those of the network's blocks to 8 bits, and `policy` is that of its guards (None: the default one).
+    Raises CheckpointError (exit code 2).
     """
-    folder = model_place(name_or_folder)
+    found = _load(model_place(name_or_folder), name_or_folder, dtype=dtype, device=device, offload=offload, weights=weights)
+    if policy is not None:
+        from worldfoundry.guardrails.runner import Guardrails
+
+        if not hasattr(found, "guardrails"):
+            raise UsageError(f"{str(name_or_folder)!r} is a part, not a world, and has no guards.", "Leave the policy out.")
+        found.guardrails = Guardrails.from_policy(policy)
+    return found
+
+
+def _load(
+    folder: Path,
+    name_or_folder: str | Path,
+    *,
+    dtype: "torch.dtype | str | None",
+    device: "torch.device | str | None",
+    offload: "Level | Literal['auto']",
+    weights: Literal["stored", "int8"],
+) -> Any:
+    """`load` of a folder that was found."""
     dtype = pick_dtype(dtype) if isinstance(dtype, str) else dtype
     device = pick_device(device) if isinstance(device, str) else device
     if (folder / "model_index.json").is_file():
@@ -66,7 +89,7 @@ def load(
             f"Load its world, then `world.load_adapter({str(name_or_folder)!r})`; or `worldfoundry generate --adapter`.",
         )
     config = folder / "config.json"
-    if config.is_file() and read_fields(config).get("kind") == "token_decoder":
+    if config.is_file() and read_fields(config).get("kind") == TOKEN_DECODER:
         from worldfoundry.inference.token_decoder import load_token_decoder
 
         return load_token_decoder(folder, dtype=dtype, device=device)
@@ -100,14 +123,17 @@ def check_same_latents(network: int, tokenizer: int, folder: Path) -> None:
 def load_part(folder: Path, *, dtype: "torch.dtype | None" = None, device: "torch.device | None" = None) -> Any:
     """Load the one component that `folder` holds, in our layout or diffusers'."""
     config_file = folder / "config.json"
-    class_name = read_fields(config_file).get("_class_name") if config_file.is_file() else None
+    fields = read_fields(config_file) if config_file.is_file() else {}
+    class_name = fields.get("_class_name")
+    if fields.get("kind") == TOKEN_DECODER:
+        raise CheckpointError(f"{str(folder)!r} is a diffusion decoder, which is no part of a world.", "Open it with `wf.load`.")
     if class_name is None:
         return load_component(folder, dtype=dtype, device=device)
     if str(class_name) not in DIFFUSERS_CLASSES:
         hint = did_you_mean(str(class_name), list(DIFFUSERS_CLASSES))
         raise CheckpointError(f"{str(folder)!r} holds a {class_name!r}.", hint)
     state = read_weights(folder)
-    component = resolve(DIFFUSERS_CLASSES[class_name])(state, read_fields(config_file))
+    component = resolve(DIFFUSERS_CLASSES[class_name])(state, fields)
     stored = next(tensor.dtype for tensor in state.values() if tensor.is_floating_point())
     component.provenance = {"source": str(folder), "layout": "diffusers", "class": class_name}
     return component.to(device=device, dtype=dtype or stored).eval().requires_grad_(False)

@@ -72,7 +72,7 @@ def save_previews(world: "DiffusionWorld", out: Path, every: int, fps: float | N
             frames = preview(x0_BCTHW[:1] / world.scheduler.sigma_data)[0]
         enlarged = frames.repeat(scale := -(-SMALLEST // frames.shape[1]), axis=1).repeat(scale, axis=2)
         try:
-            world.guardrails.enforce_video(enlarged, fps or world.config.fps)
+            enlarged, _ = world.guardrails.release(enlarged, fps or world.config.fps, what="preview")
         except GuardError as error:
             say(f"the preview of step {step + 1} is not written: {error.message}")
             return

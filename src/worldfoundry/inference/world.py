@@ -20,7 +20,8 @@ from worldfoundry.core.devices import free_memory
 from worldfoundry.core.errors import ResourceError, UsageError
 from worldfoundry.diffusion.dit import DiT
 from worldfoundry.diffusion.parametrization import NetworkDenoiser, parametrization
-from worldfoundry.guardrails.runner import GuardPolicy, Guardrails
+from worldfoundry.guardrails.policy import GuardPolicy
+from worldfoundry.guardrails.runner import Guardrails
 from worldfoundry.inference.adapters import add_adapter
 from worldfoundry.inference.canvas import fit_picture
 from worldfoundry.inference.conditions import start_frames
@@ -37,7 +38,7 @@ from worldfoundry.inference.memory import (
     what_fits,
 )
 from worldfoundry.inference.offload import Level, Offloader, Sizes, choose_level
-from worldfoundry.inference.record import record_of
+from worldfoundry.inference.record import guarded, record_of
 from worldfoundry.inference.request import (
     check_actions,
     check_lengths,
@@ -141,8 +142,8 @@ class DiffusionWorld:
         size = request.height, request.width
         start, ending = (None if f is None else fit_picture(f, self.config.shapes, *size) for f in (start, ending))
         self._check_plan(request, start, ending)
-        for frames in (start, ending):
-            verdicts += () if frames is None else self.guardrails.enforce_video(frames, request.fps)
+        for name, frames in (("input", start), ("end", ending)):
+            verdicts += () if frames is None else self.guardrails.enforce_video(frames, request.fps, what=name)
         acts = check_actions(actions, self.config.action_names, request.num_frames)
         given = start is not None or ending is not None
         wanted = wants_upsampling(upsample_prompt, prompts_of(request), self.config, frames_given=given)
@@ -153,8 +154,13 @@ class DiffusionWorld:
             frames = self.sample(
                 request, [start], None if acts is None else acts[None], ends=[ending], callback_on_step_end=callback_on_step_end
             )[0]
-        verdicts += self.guardrails.enforce_video(frames, request.fps)
-        record = {**self._record(request, acts, input=input, end=end), **told.record}
+        frames, said = self.guardrails.release(frames, request.fps)
+        verdicts += said
+        record = {
+            **self._record(request, acts, input=input, end=end),
+            **told.record,
+            **guarded(self.guardrails.policy, verdicts),
+        }
         return WorldVideo(frames=frames, fps=request.fps, seed=seed, config=record, verdicts=verdicts)
 
     def resolve(self, **asked: Any) -> Request:
@@ -337,6 +343,6 @@ class DiffusionWorld:
         return tuple(verdict for text in texts if text for verdict in self.guardrails.enforce_text(text))
 
     def _record(self, request: Request, actions: np.ndarray | None, **sources: Frames | None) -> dict[str, Any]:
-        record = record_of(request, self.provenance, self.guardrails.policy, **sources)
+        record = record_of(request, self.provenance, **sources)
         record |= {"adapters": self.adapters} if self.adapters else {}
         return {**record, "actions": None if actions is None else actions.tolist()}

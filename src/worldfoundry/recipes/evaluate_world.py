@@ -1,7 +1,7 @@
 """A world's futures of held-out clips, domain by domain, against the truth and the controls: results.json and a report."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from worldfoundry.inference.load import load
 from worldfoundry.inference.world import DiffusionWorld
 from worldfoundry.recipes.evaluate_world_config import EvaluateWorldConfig
 from worldfoundry.recipes.futures import CEILING, MODEL, SHUFFLED, ZERO, Futures, predict, training_stacks, window_of
+from worldfoundry.recipes.released import shown_together
 from worldfoundry.recipes.windows import Window, spread_windows
 
 SHOWN = {CEILING: "tokenizer only", MODEL: "model", SHUFFLED: "other actions", ZERO: "zero actions"}
@@ -127,20 +128,21 @@ def _sections(config: EvaluateWorldConfig, world: DiffusionWorld, domain: Domain
     futures, found = domain.futures, domain.evaluation
     page: list[Section] = []
     if config.show:
-        shown = {label: futures.candidates[name] for name, label in SHOWN.items() if name in futures.candidates}
+        stacks = {label: futures.candidates[name] for name, label in SHOWN.items() if name in futures.candidates}
         spread = [round(i * (len(futures.windows) - 1) / max(config.show - 1, 1)) for i in range(config.show)]
-        picks = sorted(set(spread))
-        page.append(
-            clip_rows(
-                futures.truth[picks],
-                {label: clips[picks] for label, clips in shown.items()},
-                prefix_frames=futures.prefix_frames,
-                fps=found.setting["fps"],
-                names=[futures.windows[i].name[:20] for i in picks],
-                show=config.show,
-                title=f"{domain.name}: clips and their futures",
-            )
+        fps, stacks = found.setting["fps"], {"truth": futures.truth, **stacks}
+        picks, stacks = shown_together(world.guardrails, stacks, sorted(set(spread)), fps)
+        clips = clip_rows(
+            stacks.pop("truth"),
+            stacks,
+            prefix_frames=futures.prefix_frames,
+            fps=fps,
+            names=[futures.windows[i].name[:20] for i in picks],
+            show=config.show,
+            title=f"{domain.name}: clips and their futures",
         )
+        hidden = len(set(spread)) - len(picks)
+        page.append(replace(clips, note=clips.note + (f" {hidden} more were stopped by a guard." if hidden else "")))
     page += [summary_table(found, strong=[MODEL]), difference_table(found, strong=[MODEL])]
     page += [horizon_table(found, "psnr_moving", strong=[MODEL]), *curve_charts(found, ["psnr_moving"])]
     return page

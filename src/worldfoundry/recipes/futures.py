@@ -78,7 +78,8 @@ def predict(
     control (None leaves it out). Captions that a guard objects to are left out; with `check` the guards also look at every
     future. Raises BlockedError or GuardUnavailable if no window is left.
     """
-    windows, verdicts = guarded_windows(world.guardrails, windows)
+    prompted = any(w.config.text_encoder != "none" for w in (world, *(others or {}).values()))  # else captions are no prompts
+    windows, verdicts = guarded_windows(world.guardrails, windows) if prompted else (windows, [])
     prefix, truth = world.config.num_prefix_frames, np.stack([w.frames for w in windows])
     batches = _batches(world, windows, seed)
     given = _actions(windows, len(world.config.action_names))

@@ -25,6 +25,7 @@ from worldfoundry.data.sample import sample_footage
 from worldfoundry.evaluation.compare import Evaluation, evaluate_predictions
 from worldfoundry.inference.config import SchedulerConfig
 from worldfoundry.inference.load import load
+from worldfoundry.inference.record import guarded
 from worldfoundry.inference.world import DiffusionWorld
 from worldfoundry.recipes.config import QuickstartConfig, TrainDiffusionConfig, TrainTokenizerConfig, WindowConfig
 from worldfoundry.recipes.futures import BASE, MODEL, SHUFFLED, ZERO, Futures, predict, training_stacks, window_of
@@ -170,13 +171,14 @@ def save_futures(futures: Futures, run: DiffusionRun, folder: Path) -> list[Path
     for i, window in enumerate(futures.windows):
         clip = futures.candidates[MODEL][i]
         try:
-            verdicts = world.guardrails.enforce_video(clip, world.config.fps)
+            frames, verdicts = world.guardrails.release(clip, world.config.fps)
         except GuardError as error:
             say(f"{window.name}: not written: {error.message}")
             continue
         request = futures.requests[i]
         record = {**request.to_dict(), "window": window.name, "source": window.record.source_id}
-        video = WorldVideo(frames=clip, fps=request.fps, seed=request.seed, config=record, verdicts=verdicts)
+        record |= guarded(world.guardrails.policy, verdicts)
+        video = WorldVideo(frames=frames, fps=request.fps, seed=request.seed, config=record, verdicts=verdicts)
         written.append(video.save(folder / f"{window.name}.mp4"))
     return written
 

@@ -17,6 +17,7 @@ from worldfoundry.evaluation.present import clip_rows, curve_charts, difference_
 from worldfoundry.evaluation.report import LineChart, Section, Table, Text, write_report
 from worldfoundry.recipes.futures import BASE, CEILING, MODEL, NEAREST, SHUFFLED, ZERO, Futures
 from worldfoundry.recipes.quickstart import Road, action_response
+from worldfoundry.recipes.released import shown_together
 from worldfoundry.recipes.train_diffusion import DiffusionRun
 from worldfoundry.recipes.train_tokenizer import TokenizerRun
 
@@ -123,15 +124,13 @@ def _clips(run: DiffusionRun, futures: Futures) -> Section:
     Only clips that the guards let pass are shown: a window with one that they do not is left out and counted.
     """
     labels = {CEILING: "tokenizer only", MODEL: "model", SHUFFLED: "other actions", ZERO: "zero actions"}
-    shown = {label: futures.candidates[name] for name, label in labels.items() if name in futures.candidates}
+    stacks = {label: futures.candidates[name] for name, label in labels.items() if name in futures.candidates}
     spread = np.linspace(0, len(futures.windows) - 1, min(SHOWN, len(futures.windows))).round().astype(int)
-    look, fps = run.world.guardrails.check_video, run.world.config.fps
-    seen = [futures.truth, *shown.values()]
-    passed = [i for i in spread if not any(v.blocks for clips in seen for v in look(clips[i], fps))]
-    index = np.array(passed, dtype=int)
+    fps, stacks = run.world.config.fps, {"truth": futures.truth, **stacks}
+    index, stacks = shown_together(run.world.guardrails, stacks, [int(i) for i in spread], fps)
     section = clip_rows(
-        futures.truth[index],
-        {label: clips[index] for label, clips in shown.items()},
+        stacks.pop("truth"),
+        stacks,
         prefix_frames=futures.prefix_frames,
         fps=fps,
         names=[futures.windows[i].name[:20] for i in index],
