@@ -14,6 +14,7 @@ from worldfoundry.diffusion.config import DiTConfig
 from worldfoundry.diffusion.dit import DiT
 from worldfoundry.inference.adapters import base_hashes
 from worldfoundry.inference.config import SchedulerConfig, WorldDefaults
+from worldfoundry.inference.load import load_tokenizer
 from worldfoundry.inference.token_decoder import (
     TokenDecoder,
     TokenDecoderConfig,
@@ -219,6 +220,8 @@ def test_another_world_or_tokenizer_is_refused(folder):
 def test_what_is_no_decoder_is_refused(folder):
     with pytest.raises(CheckpointError, match="holds a 'tokenizer', not a diffusion decoder"):
         load_token_decoder(folder.parent / "tokens")
+    with pytest.raises(CheckpointError, match="is a diffusion decoder, which is no part of a world"):
+        load_tokenizer(folder)
 
 
 # --- what it is given ------------------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ from worldfoundry.diffusion.samplers import initial_noise, sampler
 from worldfoundry.inference.adapters import base_hashes
 from worldfoundry.inference.config import SchedulerConfig
 from worldfoundry.inference.decoding import to_bytes
+from worldfoundry.inference.load import TOKEN_DECODER, load, load_tokenizer
 from worldfoundry.inference.sampling import sampling_levels
 from worldfoundry.inference.windows import plan_windows
 from worldfoundry.nn.lora import LoRA, LowRank, parts_of
@@ -44,7 +45,7 @@ from worldfoundry.tokenizers.tokenizer import DiscreteTokenizer, Tokenizer
 if TYPE_CHECKING:
     from worldfoundry.inference.world import DiffusionWorld
 
-KIND = "token_decoder"
+KIND = TOKEN_DECODER
 COARSE, LORA = "coarse_input.", "lora."
 
 
@@ -216,7 +217,6 @@ def load_token_decoder(
     `dtype=None` keeps that of the world's weights. Raises CheckpointError for what is no decoder, and for a world or a tokenizer
     with other weights than those that it was made for.
     """
-    from worldfoundry.inference.load import load, load_tokenizer
     from worldfoundry.inference.world import DiffusionWorld
 
     folder = model_place(name_or_folder)
