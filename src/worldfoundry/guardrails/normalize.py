@@ -75,9 +75,11 @@ def undisguise(folded: str, lexicon: Lexicon) -> list[str]:
     apart (m u r d e r), words cut in two (mur der), run together (killtheman), reversed (redrum), and slips in listed words (mudrer).
     """
     words: list[str] = []
+    seen: dict[str, list[str]] = {}
     for chunk in folded.split():
-        spelled = _spelled(re.sub(r"['’]s$", "", chunk.strip(".,;:?\"'()[]{}<>")), lexicon)
-        words += spelled or _words(chunk)
+        if chunk not in seen:
+            seen[chunk] = _spelled(re.sub(r"['’]s$", "", chunk.strip(".,;:?\"'()[]{}<>")), lexicon) or _words(chunk)
+        words += seen[chunk]
     return _mended(_joined(words, lexicon), lexicon)
 
 
@@ -110,7 +112,7 @@ def _unknown(word: str, lexicon: Lexicon) -> list[str] | None:
     if slip := lexicon.misspelt(word):
         return [slip]
     pieces = lexicon.split(word) if len(word) >= 8 else None
-    return pieces if pieces and 3 * len(pieces) <= len(word) else None
+    return pieces if pieces and 3 <= len(pieces) <= len(word) // 3 else None  # two words are a compound more often
 
 
 def _candidates(chunk: str) -> list[str]:
@@ -143,12 +145,12 @@ def _joined(words: list[str], lexicon: Lexicon) -> list[str]:
     out: list[str] = []
     run: list[str] = []
     for word in [*words, ""]:
-        if len(word) == 1 and word != ".":
+        if len(word) == 1 and word != "." and len(run) < MAX_CHUNK:
             run.append(word)
             continue
         joined = "".join(run)
         spelled = None
-        if len(run) >= 3 and len(run) <= MAX_CHUNK:
+        if len(run) >= 3:
             choices = [lexicon.split(way) for way in _candidates(joined)]
             spelled = min((c for c in choices if c and 3 * len(c) <= len(run)), key=lambda c: (len(c), c), default=None)
         out += spelled or run
