@@ -7,6 +7,7 @@ measured into the card.
 """
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,9 @@ bfloat16 that predict the tokens of `{tokenizer}` one after the other. It contin
 
 ## Training
 
-{steps} steps of {batch} clips, {hours} hours on {machine} ({precision}), from nothing, on {data}. {heads}
+{steps} steps of {batch} clips, {hours} hours on {machine} ({precision}), from nothing, on {data}.
+
+{heads}
 
 On held-out scenes (seeds that no training saw) its next token costs {nll} nats (knowing nothing: {uniform}), and its likeliest token is
 the right one in {accuracy:.1f} % of cases (copying the token at the same place of the latent frame before: {copy:.1f} %).
@@ -63,7 +66,7 @@ def heads_line(facts: dict[str, Any]) -> str:
     blocks = made["config"]["medusa"]["last_layers"]
     along = f"the last {blocks} blocks learned along" if blocks else "the rest stayed as it was"
     return (
-        f"Its Medusa heads ({made['steps']} steps, {made['hours']} hours; {along}) guess the tokens 2, 3, … ahead right in {rates} of "
+        f"Its Medusa heads ({made['steps']} steps, {made['hours']} hours; {along}) guess the tokens 2, 3, … ahead right in\n{rates} of "
         "cases on held-out clips."
     )
 
@@ -77,6 +80,9 @@ def main() -> None:
     parser.add_argument("--top-p", type=float)
     parser.add_argument("--speculate", choices=("none", "medusa", "copy"))
     parser.add_argument("--draft-length", type=int)
+    parser.add_argument(
+        "--rename", nargs=2, action="append", default=[], metavar=("FROM", "TO"), help="a folder in what was recorded"
+    )
     parser.add_argument("--table", type=Path)
     parser.add_argument("--data", default="simulator renders (benchmarks/nano_diffusion_clips.sh)")
     parser.add_argument("--limits", type=Path, help="a text file: what its videos show to be wrong")
@@ -89,6 +95,8 @@ def main() -> None:
     asked = {name: getattr(args, name) for name in ("temperature", "top_p", "speculate", "draft_length")}
     world.config = world.config.replace(**{name: value for name, value in asked.items() if value is not None})
     facts, defaults = {k: v for k, v in world.provenance.items() if k != "folder"}, world.config
+    for old, new in args.rename:
+        facts = json.loads(json.dumps(facts).replace(old, new))
     scores = facts["metrics"]
     card = CARD.format(
         name=args.name, tokenizer=args.tokenizer, parameters=sum(p.numel() for p in world.network.parameters()) / 1e6,
