@@ -19,16 +19,30 @@ _PUBLIC = {
     "curate": "worldfoundry.curation.api",
     "load": "worldfoundry.inference.load",
     "from_original": "worldfoundry.inference.load",
+    "guard": "worldfoundry.guardrails.api",
+    "GuardPolicy": "worldfoundry.guardrails.policy",
     "WorldVideo": "worldfoundry.core.contracts",
     "Verdict": "worldfoundry.core.contracts",
     "WorldFoundryError": "worldfoundry.core.errors",
 }
-__all__ = ["Verdict", "WorldFoundryError", "WorldVideo", "__version__", "curate", "from_original", "load"]
+__all__ = [
+    "GuardPolicy",
+    "Verdict",
+    "WorldFoundryError",
+    "WorldVideo",
+    "__version__",
+    "curate",
+    "from_original",
+    "guard",
+    "load",
+]
 
 if TYPE_CHECKING:
     from worldfoundry.core.contracts import Verdict, WorldVideo
     from worldfoundry.core.errors import WorldFoundryError
     from worldfoundry.curation.api import curate
+    from worldfoundry.guardrails.api import guard
+    from worldfoundry.guardrails.policy import GuardPolicy
     from worldfoundry.inference.load import from_original, load
 
 

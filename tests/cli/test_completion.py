@@ -39,9 +39,9 @@ pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash
         ("worldfoundry train ", {"tokenizer", "diffusion", "autoregressive", "decoder", "medusa", "student", "--help"}),
         ("worldfoundry train d", {"diffusion", "decoder"}),
         ("worldfoundry completion ", {"bash", "zsh", *EVERYWHERE}),
-        ("worldfoundry guard --policy.act", {"--policy.action"}),
-        ("worldfoundry guard --policy.action ", {"block", "warn", "off"}),
-        ("worldfoundry guard --policy.action w", {"warn"}),
+        ("worldfoundry guard text --policy.act", {"--policy.action", "--policy.actions"}),
+        ("worldfoundry guard text --policy.action ", {"block", "warn", "off"}),
+        ("worldfoundry guard text --policy.action w", {"warn"}),
         ("worldfoundry doctor --no", {"--no-measure"}),
         ("worldfoundry doctor --measure --js", {"--json"}),
         ("worldfoundry generate --out some/fi", set()),  # falls back to file names

@@ -7,9 +7,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from worldfoundry.cli.guard import pieces
+import worldfoundry as wf
 from worldfoundry.cli.main import main
+from worldfoundry.core.errors import BlockedError
 from worldfoundry.core.video_io import write_video
+from worldfoundry.guardrails.api import guard, pieces
+from worldfoundry.guardrails.policy import GuardPolicy
+from worldfoundry.guardrails.runner import Guardrails
+
+ONLY_LIST = GuardPolicy(text_guards=("blocklist",), reason="a test needs no weights")
+LIST = ["--policy.text-guards", "blocklist", "--policy.reason", "a test needs no weights"]
 
 
 @pytest.fixture
@@ -23,13 +30,13 @@ def flashing(tmp_path):
 @pytest.mark.parametrize(
     ("argv", "code", "words"),
     [
-        (["--text", "the arm lifts the red cube"], 0, ["safe", "blocklist"]),
-        (["--text", ""], 0, ["nothing to judge"]),
-        (["--text", "a man murders his neighbour"], 3, ["unsafe", "violence", "'murders'"]),
-        (["--text", "机器人"], 4, ["skipped", "unread_scripts"]),
-        (["--text", "机器人", "--policy.blocklist.unread-scripts", "allow"], 0, ["went unread"]),
-        (["--text", "x", "--policy.text-guards"], 4, ["no text guard is configured"]),
-        (["--text", "x", "--policy.action", "off", "--policy.reason", "a test"], 4, ["skipped", "a test"]),
+        (["text", "the arm lifts the red cube", *LIST], 0, ["safe", "blocklist"]),
+        (["text", "", *LIST], 0, ["nothing to judge"]),
+        (["text", "a man murders his neighbour", *LIST], 3, ["unsafe", "violence", "'murders'"]),
+        (["text", "机器人", *LIST], 4, ["skipped", "unread_scripts"]),
+        (["text", "机器人", *LIST, "--policy.blocklist.unread-scripts", "allow"], 0, ["went unread"]),
+        (["text", "x", "--policy.text-guards"], 4, ["no text guard is configured"]),
+        (["text", "x", "--policy.action", "off", "--policy.reason", "a test"], 4, ["skipped", "a test"]),
     ],
 )
 def test_prompts(argv, code, words, capsys):
@@ -40,16 +47,47 @@ def test_prompts(argv, code, words, capsys):
 
 def test_videos_and_images(tmp_path, flashing, capsys):
     Image.fromarray(np.full((20, 20, 3), 90, np.uint8)).save(tmp_path / "still.png")
-    assert main(["guard", "--video", str(flashing)]) == 3
-    assert "photosensitive" in capsys.readouterr().out
-    assert main(["guard", "--video", str(tmp_path / "still.png")]) == 0
-    assert main(["guard", "--video", str(flashing), "--text", "a cube", "--json"]) == 3
-    verdicts = json.loads(capsys.readouterr().out.split("\n", 2)[-1])
-    assert [(v["guard"], v["status"]) for v in verdicts] == [("blocklist", "safe"), ("flash", "unsafe")]
-    assert verdicts[1]["evidence"]["frames_checked"] == 24
+    assert main(["guard", "video", str(flashing)]) == 3
+    assert "UNSAFE: flash (photosensitive)" in capsys.readouterr().out
+    assert main(["guard", "image", str(tmp_path / "still.png")]) == 0
+    capsys.readouterr()
+    assert main(["guard", "video", str(flashing), "--json"]) == 3
+    verdicts = {v["guard"]: v for v in json.loads(capsys.readouterr().out)}
+    assert verdicts["flash"]["status"] == "unsafe"
+    assert verdicts["flash"]["evidence"]["frames_checked"] == 24
 
 
-@pytest.mark.parametrize("argv", [[], ["--video", "gone.mp4"], ["--text", "x", "--policy.text-guards", "blocklst"]])
+def test_explain_shows_evidence_thresholds_and_the_way_to_change_them(flashing, capsys):
+    assert main(["guard", "video", str(flashing), "--explain", "--policy.flash.area", "0.2"]) == 3
+    out = capsys.readouterr().out
+    for words in (
+        "frames_checked    24",
+        "--policy.flash.area 0.2",
+        "--policy.actions photosensitive warn",
+        "preset balanced",
+        " ms]",
+    ):
+        assert words in out, out
+    assert main(["guard", "text", "a man murders his neighbour", "--explain", *LIST]) == 3
+    assert "murders" in capsys.readouterr().out
+
+
+def test_three_lines_of_python(flashing):
+    report = guard.text("a man murders his neighbour", ONLY_LIST)
+    assert (report.safe, report.status) == (False, "unsafe")
+    assert str(report).startswith("prompt: unsafe: blocklist (violence): matches 'murders'")
+    with pytest.raises(BlockedError):
+        report.enforce()
+    assert guard.text("the arm lifts the red cube", ONLY_LIST).enforce() is None
+    assert guard.image(np.full((64, 64, 3), 90, np.uint8)).safe
+    assert guard.video(flashing).status == guard.video(str(flashing)).status == "unsafe"
+    assert guard.video(np.full((5, 64, 64, 3), 90, np.uint8), 12).safe
+    assert wf.guard is guard
+
+
+@pytest.mark.parametrize(
+    "argv", [["video", "gone.mp4"], ["image", "gone.png"], ["text", "x", "--policy.text-guards", "blocklst"]]
+)
 def test_bad_input_is_2(argv, capsys):
     assert main(["guard", *argv]) == 2
     assert capsys.readouterr().err.startswith("error: ")
@@ -67,8 +105,6 @@ def test_a_long_video_is_checked_in_pieces_that_share_a_second(tmp_path):
 
 
 def test_flashing_across_a_border_is_found(flashing):
-    from worldfoundry.guardrails.runner import GuardPolicy, Guardrails
-
     guardrails = Guardrails.from_policy(GuardPolicy())
     found = [guardrails.check_video(p.frames, p.fps)[0].status for p in pieces(flashing, max_bytes=1)]
     assert "unsafe" in found

@@ -186,7 +186,7 @@ def test_a_reader_that_goes_away_is_no_error():
 
 def test_a_real_process_ends_with_the_code(tmp_path):
     command = [sys.executable, "-c", "import sys; from worldfoundry.cli.main import main; sys.exit(main())"]
-    done = subprocess.run([*command, "guard", "--video", str(tmp_path / "gone.mp4")], capture_output=True, text=True)
+    done = subprocess.run([*command, "guard", "video", str(tmp_path / "gone.mp4")], capture_output=True, text=True)
     assert done.returncode == 2
     assert "gone.mp4' does not exist" in done.stderr
     assert "Traceback" not in done.stderr

@@ -69,11 +69,11 @@ class Guardrails:
 
     def enforce_text(self, text: str) -> tuple[Verdict, ...]:
         """The verdicts if the text may pass. Raises BlockedError (unsafe) or GuardUnavailable (somebody could not look)."""
-        return self._enforce("prompt", self.check_text(text))
+        return self.judge("prompt", self.check_text(text))
 
     def enforce_video(self, frames: np.ndarray, fps: float, *, what: str = "video") -> tuple[Verdict, ...]:
         """For frames that come in: the verdicts if they may be used. Raises BlockedError or GuardUnavailable."""
-        return self._enforce(what, self.check_video(frames, fps))
+        return self.judge(what, self.check_video(frames, fps))
 
     def release(
         self, frames: np.ndarray, fps: float, *, what: str = "video", new: int | None = None
@@ -83,7 +83,7 @@ class Guardrails:
         Given frames stay as they are; changed ones are copies.
         """
         hidden, said = self.hide(frames, fps, new=new)
-        return hidden, self._enforce(what, _agreed(said) + self.check_video(hidden, fps, new=new))
+        return hidden, self.judge(what, _agreed(said) + self.check_video(hidden, fps, new=new))
 
     def hide(self, frames: np.ndarray, fps: float, *, new: int | None = None) -> tuple[np.ndarray, tuple[Verdict, ...]]:
         """Frames as the transforms leave them, and what those say; after one that fails, as they were, and its `error`."""
@@ -118,7 +118,8 @@ class Guardrails:
             verdicts.append(run_guard(ready, item(ready), self.policy.timeout_s))
         return _agreed(tuple(verdicts))
 
-    def _enforce(self, what: str, verdicts: tuple[Verdict, ...]) -> tuple[Verdict, ...]:
+    def judge(self, what: str, verdicts: tuple[Verdict, ...]) -> tuple[Verdict, ...]:
+        """Verdicts under the policy: themselves, or BlockedError, or GuardUnavailable."""
         against = [verdict for verdict in verdicts if verdict.status != "safe"]
         passing = [verdict for verdict in against if self._passes(verdict)]
         for verdict in passing:
