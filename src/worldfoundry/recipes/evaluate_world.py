@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,29 @@ from worldfoundry.evaluation.compare import Evaluation, applicable_metrics, eval
 from worldfoundry.evaluation.metrics import METRICS
 from worldfoundry.evaluation.present import clip_rows, curve_charts, difference_table, horizon_table, summary_table
 from worldfoundry.evaluation.report import Section, write_report
+from worldfoundry.guardrails.runner import Guardrails
+from worldfoundry.inference.ar_world import AutoregressiveWorld
 from worldfoundry.inference.load import load
 from worldfoundry.inference.world import DiffusionWorld
 from worldfoundry.recipes.evaluate_world_config import EvaluateWorldConfig
-from worldfoundry.recipes.futures import CEILING, MODEL, SHUFFLED, ZERO, Futures, predict, training_stacks, window_of
+from worldfoundry.recipes.futures import (
+    CEILING,
+    MODEL,
+    SHUFFLED,
+    ZERO,
+    AnyWorld,
+    Futures,
+    predict,
+    training_stacks,
+    window_of,
+)
 from worldfoundry.recipes.released import shown_together
 from worldfoundry.recipes.windows import Window, spread_windows
 
 SHOWN = {CEILING: "tokenizer only", MODEL: "model", SHUFFLED: "other actions", ZERO: "zero actions"}
+DRAWING = ("temperature", "top_p", "speculate")
+OPTIONS = {"num_inference_steps": DiffusionWorld, **dict.fromkeys(DRAWING, AutoregressiveWorld)}
+"""Options by the kind of world that has them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,37 +49,86 @@ class Domain:
     futures: Futures
     evaluation: Evaluation
     left_out: tuple[str, ...]
+    others: tuple[str, ...]
     seconds: float
 
 
 def evaluate_world(config: EvaluateWorldConfig) -> list[Domain]:
     """Score every domain, then write OUT/results.json, OUT/report.html and OUT/config.yaml.
 
-    Raises UsageError for something that is not a diffusion world and for the dataset that it was trained on, DataError for clips
-    that are too short, of one source, or with other actions than the world takes.
+    Raises UsageError for something that is not a world, for options that no world here has and for the dataset of a training,
+    DataError for clips that are too short, of one source, or with other actions than the world takes.
     """
-    dtype = None if config.dtype is None else pick_dtype(config.dtype)
-    world = load(config.world, dtype=dtype, device=pick_device(config.device))
-    if not isinstance(world, DiffusionWorld):
-        raise UsageError(f"{config.world!r} is not a world.", "Give the name of a shipped world or a world folder.")
-    if config.adapter is not None:
-        world.load_adapter(config.adapter)
-    if config.num_inference_steps is not None:
-        world.config = world.config.replace(num_inference_steps=config.num_inference_steps)
+    world, others = read_worlds(config)
     checked = {name: check_dataset(world, ClipDataset(folder)) for name, folder in config.data.items()}
+    for other, folder in product(others.values(), config.data.values()):
+        check_dataset(other, ClipDataset(folder), actions=bool(world.config.action_names))
     windows = {name: held_out(world, folder, config.max_clips) for name, folder in config.data.items()}  # all, before any work
-    domains = [_domain(config, world, name, clips, checked[name]) for name, clips in windows.items()]
+    domains = [_domain(config, world, others, name, clips, checked[name]) for name, clips in windows.items()]
     write_json(config.out / "results.json", {"world": config.world, "domains": {d.name: _facts(d) for d in domains}})
     config.save(config.out / "config.yaml")
     title = f"Futures by {Path(config.world).name}"
-    write_report(config.out / "report.html", title, [s for d in domains for s in _sections(config, world, d)])
+    write_report(config.out / "report.html", title, [s for d in domains for s in _sections(config, world.guardrails, d)])
     return domains
 
 
-def check_dataset(world: DiffusionWorld, dataset: ClipDataset) -> str:
+def read_worlds(config: EvaluateWorldConfig) -> tuple[AnyWorld, dict[str, AnyWorld]]:
+    """The world and the others by name, with what was asked as their defaults. Raises UsageError for what does not fit them."""
+    world = read_world(config.world, config)
+    if config.adapter is not None:
+        if not isinstance(world, DiffusionWorld):
+            raise UsageError(f"{config.world!r} takes no adapter: it is autoregressive.", "Leave --adapter out.")
+        world.load_adapter(config.adapter)
+    given = config.num_prefix_frames or world.config.num_prefix_frames
+    others = {name: read_world(name, config) for name in config.others}
+    for name, other in {config.world: world, **others}.items():
+        set_defaults(other, num_prefix_frames=given)
+        if window_of(other) != window_of(world):
+            size = other.config
+            raise UsageError(
+                f"{name!r} makes {size.num_frames} frames of {size.width}x{size.height}, which differs from {config.world!r}.",
+                "Compare worlds of one size.",
+            )
+    kinds = {type(other) for other in (world, *others.values())}
+    for name, kind in OPTIONS.items():
+        if getattr(config, name) is not None and kind not in kinds:
+            raise UsageError(f"{config.world!r} has no {name}.", f"Leave --{name.replace('_', '-')} out.")
+    named = {
+        f"{name}, zero actions" if o.config.action_names and not world.config.action_names else name: o
+        for name, o in others.items()
+    }
+    return world, named
+
+
+def read_world(name: str, config: EvaluateWorldConfig) -> AnyWorld:
+    """A world by name or folder, `NAME+DECODER` with a diffusion decoder. Raises UsageError for anything else."""
+    place, _, decoder = (name, "", "") if Path(name).is_dir() else name.partition("+")
+    dtype = None if config.dtype is None else pick_dtype(config.dtype)
+    world = load(place, dtype=dtype, device=pick_device(config.device))
+    if not isinstance(world, AnyWorld):
+        raise UsageError(f"{name!r} is not a world.", "Give the name of a shipped world or a world folder.")
+    if decoder and not isinstance(world, AutoregressiveWorld):
+        raise UsageError(
+            f"{place!r} makes no tokens that {decoder!r} could draw.", "Give an autoregressive world, or leave it out."
+        )
+    asked = {option: getattr(config, option) for option, kind in OPTIONS.items() if isinstance(world, kind)}
+    asked["token_decoder"] = decoder or None
+    set_defaults(world, **{option: value for option, value in asked.items() if value is not None})
+    return world
+
+
+def set_defaults(world: AnyWorld, **values: Any) -> None:
+    """Let a world take these values where a request is silent."""
+    if isinstance(world, DiffusionWorld):
+        world.config = world.config.replace(**values)
+    else:
+        world.config = world.config.replace(**values)
+
+
+def check_dataset(world: AnyWorld, dataset: ClipDataset, *, actions: bool = True) -> str:
     """What is known of whether the world was trained on a dataset; single scenes are not compared.
 
-    Raises UsageError for the very dataset of its training, DataError for one with other actions than the world takes.
+    Raises UsageError for the very dataset of its training, DataError (for `actions`) for one with others than the world takes.
     """
     taken, have, trained_on = tuple(world.config.action_names), dataset.action_names, world.provenance.get("data")
     if trained_on == dataset.hash():
@@ -71,7 +136,7 @@ def check_dataset(world: DiffusionWorld, dataset: ClipDataset) -> str:
             f"The world was trained on the dataset {str(dataset.folder)!r}.",
             "Give clips of other scenes; --training takes this one, for the nearest training clip.",
         )
-    if taken and have and taken != have:
+    if actions and taken and have and taken != have:
         raise DataError(
             f"The world takes the actions {'/'.join(taken)!r}, but the clips of {str(dataset.folder)!r} have {'/'.join(have)!r}.",
             "Give clips with the world's actions, or clips without.",
@@ -81,7 +146,7 @@ def check_dataset(world: DiffusionWorld, dataset: ClipDataset) -> str:
     return "another dataset, by its hash, than the one that the world was trained on"
 
 
-def held_out(world: DiffusionWorld, folder: Path, count: int) -> list[Window]:
+def held_out(world: AnyWorld, folder: Path, count: int) -> list[Window]:
     """Windows of the world's size spread over a clip dataset. Raises DataError where no clip is long enough."""
     dataset, window = ClipDataset(folder), window_of(world)
     long = [record for record in dataset.records if record.num_frames >= window.num_frames]
@@ -90,7 +155,9 @@ def held_out(world: DiffusionWorld, folder: Path, count: int) -> list[Window]:
     return spread_windows(dataset, long, window, count)
 
 
-def _domain(config: EvaluateWorldConfig, world: DiffusionWorld, name: str, windows: list[Window], checked: str) -> Domain:
+def _domain(
+    config: EvaluateWorldConfig, world: AnyWorld, others: dict[str, AnyWorld], name: str, windows: list[Window], checked: str
+) -> Domain:
     say(f"── {name}: {len(windows)} clips")
     stacks = None
     if config.training is not None:
@@ -98,7 +165,7 @@ def _domain(config: EvaluateWorldConfig, world: DiffusionWorld, name: str, windo
         records = [record for record in known.records if record.num_frames >= window.num_frames]
         stacks = training_stacks(known, records, window, config.training_clips)
     start = time.monotonic()
-    futures = predict(world, windows, seed=config.seed, training=stacks, check=False)
+    futures = predict(world, windows, seed=config.seed, training=stacks, check=False, others=others)
     seconds = time.monotonic() - start
     applicable = applicable_metrics(futures.truth)
     fit = {metric.name for metric in applicable}  # object positions only where the object is
@@ -114,9 +181,16 @@ def _domain(config: EvaluateWorldConfig, world: DiffusionWorld, name: str, windo
         groups=futures.sources,
         resamples=config.resamples,
         seed=config.seed,
-        protocol={"clips": checked, "steps": world.config.num_inference_steps, "seed": config.seed},
+        protocol={"clips": checked, "seed": config.seed, **drawn(world), "others": {k: drawn(o) for k, o in others.items()}},
     )
-    return Domain(name=name, futures=futures, evaluation=found, left_out=choice.left_out, seconds=seconds)
+    return Domain(name=name, futures=futures, evaluation=found, left_out=choice.left_out, others=tuple(others), seconds=seconds)
+
+
+def drawn(world: AnyWorld) -> dict[str, Any]:
+    """How a world makes a video, as far as that changes it."""
+    if isinstance(world, DiffusionWorld):
+        return {"steps": world.config.num_inference_steps}
+    return {name: getattr(world.config, name) for name in ("temperature", "top_p", "top_k", "token_decoder")}
 
 
 def _facts(domain: Domain) -> dict[str, Any]:
@@ -124,14 +198,15 @@ def _facts(domain: Domain) -> dict[str, Any]:
     return {**domain.evaluation.to_dict(), **facts}
 
 
-def _sections(config: EvaluateWorldConfig, world: DiffusionWorld, domain: Domain) -> list[Section]:
+def _sections(config: EvaluateWorldConfig, guardrails: Guardrails, domain: Domain) -> list[Section]:
     futures, found = domain.futures, domain.evaluation
     page: list[Section] = []
     if config.show:
-        stacks = {label: futures.candidates[name] for name, label in SHOWN.items() if name in futures.candidates}
+        labels = {**SHOWN, **{name: name for name in domain.others}}
+        stacks = {label: futures.candidates[name] for name, label in labels.items() if name in futures.candidates}
         spread = [round(i * (len(futures.windows) - 1) / max(config.show - 1, 1)) for i in range(config.show)]
         fps, stacks = found.setting["fps"], {"truth": futures.truth, **stacks}
-        picks, stacks = shown_together(world.guardrails, stacks, sorted(set(spread)), fps)
+        picks, stacks = shown_together(guardrails, stacks, sorted(set(spread)), fps)
         clips = clip_rows(
             stacks.pop("truth"),
             stacks,

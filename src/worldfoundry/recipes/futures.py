@@ -5,6 +5,8 @@ Axis legend: N windows, T frames, H height, W width, C = 3 (RGB), A action numbe
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +16,11 @@ from worldfoundry.core.progress import progress, say
 from worldfoundry.data.clips import ClipDataset, ClipRecord
 from worldfoundry.evaluation.baselines import copy_last_frame, nearest_training_clip
 from worldfoundry.guardrails.runner import Guardrails
-from worldfoundry.inference.config import Request
+from worldfoundry.inference.ar_config import OWN_DECODER
+from worldfoundry.inference.ar_world import AutoregressiveWorld
+from worldfoundry.inference.conditions import to_unit_range
+from worldfoundry.inference.sampling import seeded
+from worldfoundry.inference.token_decoder import load_token_decoder
 from worldfoundry.inference.world import DiffusionWorld
 from worldfoundry.recipes.config import WindowConfig
 from worldfoundry.recipes.tokenizer_validation import reconstruct
@@ -29,13 +35,17 @@ COPY_THROUGH = "copy-last-frame through tokenizer"
 NEAREST = "nearest training clip"
 BATCH, STACK = 16, 32
 
+AnyWorld = DiffusionWorld | AutoregressiveWorld
+"""What continues frames: both kinds resolve a request and sample a batch of prefixes by the same calls."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Windows (by number) that are generated together; number i among them has the noise of `request.seed + i`."""
+    """Windows (by number) that are generated together; number i among them has the seed `request.seed + i`."""
 
     rows: list[int]
-    request: Request
+    request: Any
+    """As the world resolved it: each kind has its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +60,7 @@ class Futures:
     candidates: dict[str, np.ndarray]
     prefix_frames: int
     verdicts: tuple[Verdict, ...]
-    requests: list[Request]
+    requests: list[Any]
 
     @property
     def sources(self) -> list[str]:
@@ -58,25 +68,25 @@ class Futures:
         return [window.record.source_id for window in self.windows]
 
 
-def window_of(world: DiffusionWorld) -> WindowConfig:
+def window_of(world: AnyWorld) -> WindowConfig:
     """Windows as long and large as what the world makes."""
     return WindowConfig(num_frames=world.config.num_frames, height=world.config.height, width=world.config.width)
 
 
 def predict(
-    world: DiffusionWorld,
+    world: AnyWorld,
     windows: list[Window],
     *,
     seed: int,
     training: Iterable[np.ndarray] | None = None,
     check: bool = True,
-    others: Mapping[str, DiffusionWorld] | None = None,
+    others: Mapping[str, AnyWorld] | None = None,
 ) -> Futures:
     """The future of every window's prefix under true, shuffled and zero actions, and the controls that need the tokenizer.
 
-    `others` are worlds of the same size that continue the same prefixes. `training` are clips for the nearest-neighbour
-    control (None leaves it out). Captions that a guard objects to are left out; with `check` the guards also look at every
-    future. Raises BlockedError or GuardUnavailable if no window is left.
+    `others` are worlds of the same size that continue the same prefixes; they are told the actions only if `world` is.
+    `training` are clips for the nearest-neighbour control (None leaves it out). Captions that a guard objects to are left out;
+    with `check` the guards also look at every future. Raises BlockedError or GuardUnavailable if no window is left.
     """
     prompted = any(w.config.text_encoder != "none" for w in (world, *(others or {}).values()))  # else captions are no prompts
     windows, verdicts = guarded_windows(world.guardrails, windows) if prompted else (windows, [])
@@ -92,9 +102,12 @@ def predict(
         changed = np.concatenate([given[:, : prefix - 1], future[:, prefix - 1 :]], axis=1)
         candidates[name] = _sample(world, batches, truth, changed)
     for name, other in (others or {}).items():
-        candidates[name] = _sample(other, _batches(other, windows, seed), truth, given if other.config.action_names else None)
+        told = _actions(windows, len(other.config.action_names))
+        told = np.zeros_like(told) if told is not None and given is None else told
+        candidates[name] = _sample(other, _batches(other, windows, seed), truth, told)
     through = copy_last_frame(truth, prefix)
     candidates[CEILING] = reconstruct(world.tokenizer, torch.from_numpy(truth))
+    candidates |= decoder_ceilings([world, *(others or {}).values()], batches, truth)
     candidates[COPY_THROUGH] = _given(reconstruct(world.tokenizer, torch.from_numpy(through)), truth, prefix)
     if training is not None:
         candidates[NEAREST] = nearest_training_clip(truth, prefix, training)
@@ -105,6 +118,24 @@ def predict(
         windows=windows, truth=truth, candidates=candidates, prefix_frames=prefix, verdicts=tuple(verdicts),
         requests=[requests[row] for row in range(len(windows))],
     )  # fmt: skip
+
+
+@torch.inference_mode()
+def decoder_ceilings(worlds: Iterable[AnyWorld], batches: list[Batch], truth: np.ndarray) -> dict[str, np.ndarray]:
+    """The true clips' tokens as each diffusion decoder among these worlds draws them: what no token of theirs can pass."""
+    found = {}
+    for world in worlds:
+        name = world.config.token_decoder if isinstance(world, AutoregressiveWorld) else OWN_DECODER
+        ceiling = f"{Path(name).name} ceiling"
+        if name == OWN_DECODER or ceiling in found:
+            continue
+        decoder = load_token_decoder(name, tokenizer=world.tokenizer, device=world.device)
+        found[ceiling] = np.empty_like(truth)
+        for batch in batches:
+            indices_BTHW = decoder.tokens.encode_indices(to_unit_range(truth[batch.rows], decoder.device))
+            generators = seeded(batch.request.seed, len(batch.rows))
+            found[ceiling][batch.rows] = decoder.decode(indices_BTHW, fps=batch.request.fps, generators=generators)
+    return found
 
 
 def _other_actions(actions_NTA: np.ndarray | None) -> dict[str, np.ndarray]:
@@ -132,7 +163,7 @@ def guarded_windows(guardrails: Guardrails, windows: list[Window]) -> tuple[list
     return kept, [verdict for verdicts in said.values() for verdict in verdicts]
 
 
-def _batches(world: DiffusionWorld, windows: list[Window], seed: int) -> list[Batch]:
+def _batches(world: AnyWorld, windows: list[Window], seed: int) -> list[Batch]:
     """Windows that share a prompt and a frame rate share a batch; no two windows share a seed."""
     alike: dict[tuple[str, float], list[int]] = {}
     for i, window in enumerate(windows):
@@ -146,7 +177,7 @@ def _batches(world: DiffusionWorld, windows: list[Window], seed: int) -> list[Ba
     return batches
 
 
-def _sample(world: DiffusionWorld, batches: list[Batch], truth: np.ndarray, actions: np.ndarray | None) -> np.ndarray:
+def _sample(world: AnyWorld, batches: list[Batch], truth: np.ndarray, actions: np.ndarray | None) -> np.ndarray:
     """The future of every window's prefix, uint8 [N, T, H, W, 3]."""
     out = np.empty_like(truth)
     with progress("generating", len(truth), "clips") as bar:
