@@ -30,6 +30,7 @@ from pydantic import Field
 
 from worldfoundry.core.config import Config
 from worldfoundry.core.contracts import Verdict, VideoItem
+from worldfoundry.guardrails.frames import unreadable
 
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
 XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]], dtype=np.float32)
@@ -56,7 +57,7 @@ class FlashGuard:
 
     def check(self, item: VideoItem) -> Verdict:
         """`unsafe` for too much flashing, `error` for anything that is not uint8 THWC frames with a known rate, else `safe`."""
-        problem = _unreadable(item)
+        problem = unreadable(item)
         if problem:
             return Verdict(status="error", guard=self.name, reason=problem, evidence={"fix": "Pass decoded uint8 frames."})
         count = len(item.frames)
@@ -82,17 +83,6 @@ class FlashGuard:
         area_T = (recent_TG > 2 * self.config.max_flashes_per_s).mean(axis=1)
         frame = int(area_T.argmax())
         return {"kind": kind, "area": round(float(area_T[frame]), 4), "frame": frame, "max_changes": int(recent_TG.max())}
-
-
-def _unreadable(item: Any) -> str:
-    frames = getattr(item, "frames", None)
-    if not isinstance(item, VideoItem) or not isinstance(frames, np.ndarray):
-        return f"expected a VideoItem with an array of frames, got {type(item).__name__}"
-    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
-        return f"expected uint8 frames (T, H, W, 3), got {frames.dtype} {frames.shape}"
-    if len(frames) > 1 and not (math.isfinite(item.fps) and item.fps > 0):
-        return f"the frame rate is {item.fps!r}, so flashes per second cannot be counted"
-    return ""
 
 
 def changes(frames: np.ndarray) -> tuple[np.ndarray, ...]:

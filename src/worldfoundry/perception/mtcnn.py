@@ -159,8 +159,8 @@ def _crops(sums_BCHW: Tensor, faces: Faces, size: int) -> tuple[Tensor, np.ndarr
     left, top = (np.maximum(boxes_N4[:, i], 1) - 1 for i in (0, 1))
     right, bottom = np.minimum(boxes_N4[:, 2], width), np.minimum(boxes_N4[:, 3], height)
     inside_N = (right > left) & (bottom > top)
-    b, x, y = faces.picture_N[inside_N], (left, right), (top, bottom)
-    (x0, x1), (y0, y1) = (_bins(*(side[inside_N] for side in pair), size) for pair in (x, y))
+    b = faces.picture_N[inside_N]
+    (x0, x1), (y0, y1) = _bins(left[inside_N], right[inside_N], size), _bins(top[inside_N], bottom[inside_N], size)
     rows = sums_BCHW.permute(0, 2, 3, 1).contiguous()  # B H W C
     at = [torch.from_numpy(i) for i in (b[:, None, None], y0[:, :, None], y1[:, :, None], x0[:, None], x1[:, None])]
     b_, y0_, y1_, x0_, x1_ = at

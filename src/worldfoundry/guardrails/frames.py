@@ -1,0 +1,54 @@
+"""What the guards for video share: whether an item can be read, and which frames of it a slow network looks at.
+
+Axis legend: T frames, H height, W width, B pictures, C = 3 (RGB).
+"""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from worldfoundry.core.contracts import VideoItem
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SAMPLES = 24  # pixels along each side that are compared to see whether a picture changed
+
+
+def unreadable(item: Any) -> str:
+    """Why an item is not uint8 THWC frames with a known rate; empty if it is."""
+    frames = getattr(item, "frames", None)
+    if not isinstance(item, VideoItem) or not isinstance(frames, np.ndarray):
+        return f"expected a VideoItem with an array of frames, got {type(item).__name__}"
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
+        return f"expected uint8 frames (T, H, W, 3), got {frames.dtype} {frames.shape}"
+    if len(frames) > 1 and not (math.isfinite(item.fps) and item.fps > 0):
+        return f"the frame rate is {item.fps!r}, so nothing per second can be counted"
+    return ""
+
+
+def spread(frames: np.ndarray, fps: float, interval_s: float, change: float) -> list[int]:
+    """Frames to look at: the first, the last, one every `interval_s`, and every one that differs from the last one taken.
+
+    `change` is the mean absolute difference (of 1) that counts as another picture. 0 for `interval_s` means every frame.
+    """
+    count, step = len(frames), max(1, round(interval_s * fps)) if interval_s else 1
+    height, width = (max(1, size // SAMPLES) for size in frames.shape[1:3])
+    small = frames[:, height // 2 :: height, width // 2 :: width].astype(np.int16)
+    taken = [0]
+    for t in range(1, count):
+        if t - taken[-1] >= step or t == count - 1 or np.abs(small[t] - small[taken[-1]]).mean() > 255 * change:
+            taken.append(t)
+    return taken
+
+
+def pictures(frames: np.ndarray, indices: list[int], size: int) -> "Tensor":
+    """The named frames, whole, squeezed to `size` x `size`: float32 [B, 3, size, size] in [0, 255]."""
+    import torch
+    import torch.nn.functional as F
+
+    x_BCHW = torch.from_numpy(frames[indices].astype(np.float32)).permute(0, 3, 1, 2)
+    if x_BCHW.shape[2:] == (size, size):
+        return x_BCHW
+    return F.interpolate(x_BCHW, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
