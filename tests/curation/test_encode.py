@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from worldfoundry.core.errors import MediaError
-from worldfoundry.core.video_io import probe_video, read_video, write_video
+from worldfoundry.core.video_io import iter_decoded, probe_video, read_video, write_video
 from worldfoundry.curation.api import curate
 from worldfoundry.curation.encode import Coding, EncodedClip, check_clip, clip_times, encode_clip, encode_image
 from worldfoundry.curation.lowres import decode_lowres
@@ -71,6 +71,31 @@ def test_what_breaks_a_promise_is_encoded_again(zoo: Any, why: str) -> None:
     original = read_video(source).frames
     assert frames_of.shape == original.shape == (30, *((64, 48) if why == "turned" else (48, 64)), 3)
     assert np.abs(frames_of.astype(int) - original).mean() < 5
+
+
+def samples(path: Path) -> np.ndarray:
+    """Y above U and V as decoded, (T, H * 3 / 2, W)."""
+    return np.stack([frame.to_ndarray() for _, frame in iter_decoded(path)])
+
+
+@pytest.mark.parametrize(("codec", "pixel_format"), [("libx264", "yuv420p"), ("libx264", "yuvj420p"), ("libx265", "yuv420p")])
+def test_without_loss_a_clip_holds_the_samples_of_its_source(zoo: Any, codec: str, pixel_format: str) -> None:
+    options = {"x265-params": "log-level=none:keyint=25"} if codec == "libx265" else {"g": "25"}
+    source = zoo.encoded("a.mp4", zoo.frames(40), codec=codec, pixel_format=pixel_format, options=options)
+    for clip, (first, last) in encode(source, cuts=(17,), coding=replace(CODING, crf=0)):
+        assert (samples(clip.path) == samples(source)[first:last]).all()
+
+
+@pytest.mark.parametrize("crf", [1, 18, 30])
+def test_by_way_of_rgb_a_clip_would_be_further_from_its_source(zoo: Any, monkeypatch: pytest.MonkeyPatch, crf: int) -> None:
+    source = zoo.encoded("a.mkv", zoo.frames(30), options={"crf": "10"})
+    psnr = []
+    for keeps in (True, False):
+        monkeypatch.setattr("worldfoundry.curation.encode.keeps_samples", lambda info, keeps=keeps: keeps)
+        ((clip, _),) = encode(source, coding=replace(CODING, crf=crf))
+        error = samples(clip.path).astype(float) - samples(source)
+        psnr.append(10 * np.log10(255**2 / (error**2).mean()))
+    assert psnr[0] >= psnr[1]
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi", "a.ts", "a.webm"])

@@ -140,10 +140,18 @@ def probe_video(path: Path) -> VideoInfo:
 def iter_frames(
     path: Path | io.BytesIO, *, start_s: float = 0.0, end_s: float | None = None, size: tuple[int, int] | None = None
 ) -> Iterator[tuple[float, np.ndarray]]:
-    """Yield `(time_s, frame HWC)` for frames with start_s <= time < end_s, decoding forward from the keyframe before.
+    """Yield `(time_s, frame HWC)` as `iter_decoded` does, in RGB. `size` = (height, width) scales while decoding (bilinear)."""
+    to_rgb = RgbConverter(size)
+    for time_s, frame in iter_decoded(path, start_s=start_s, end_s=end_s):
+        yield time_s, to_rgb(frame)
+
+
+def iter_decoded(
+    path: Path | io.BytesIO, *, start_s: float = 0.0, end_s: float | None = None
+) -> Iterator[tuple[float, av.VideoFrame]]:
+    """Yield `(time_s, frame as decoded)` for frames with start_s <= time < end_s, decoding forward from the keyframe before.
 
     Time counts from the stream's first timestamp (frames of a stream without timestamps are spaced by its frame rate).
-    `size` = (height, width) scales while decoding (bilinear).
     Raises MediaError code TRUNCATED or DECODE_ERROR when decoding breaks off, and TRUNCATED when a file that is read to
     its end lacks more than half a second and a tenth of what its header promises; frames already yielded stay good.
     """
@@ -151,14 +159,14 @@ def iter_frames(
         zero = stream.start_time or 0
         if start_s > 0 and (stream.duration or container.duration):
             _seek(container, stream, zero + int(start_s / stream.time_base), path)
-        rate, time, to_rgb = float(stream.average_rate or stream.guessed_rate or 24), 0.0, _RgbConverter(size)
+        rate, time = float(stream.average_rate or stream.guessed_rate or 24), 0.0
         for i, frame in enumerate(_decode(container, stream, path)):
             time = i / rate if frame.pts is None else float((frame.pts - zero) * frame.time_base)
             if time < start_s - 1e-6:
                 continue
             if end_s is not None and time >= end_s - 1e-6:
                 return
-            yield time, to_rgb(frame)
+            yield time, frame
         promised = float(stream.duration * stream.time_base) if stream.duration and end_s is None else 0.0
         if promised - time - 1 / rate > max(0.5, promised / 10):
             raise MediaError("TRUNCATED", f"{_name(path)} ends after {time:.1f} s of {promised:.1f} s.")
@@ -253,7 +261,7 @@ def write_video(
                 if array.ndim != 3 or array.shape[-1] != 3 or array.dtype != np.uint8:
                     raise ValueError(f"write_video wants uint8 frames (H, W, 3), got {array.dtype} {array.shape}")
                 array = np.pad(array, ((0, array.shape[0] % 2), (0, array.shape[1] % 2), (0, 0)), mode="edge")
-                stream = stream or _add_h264_stream(container, array.shape[0], array.shape[1], fps, crf, gop)
+                stream = stream or add_h264_stream(container, array.shape[0], array.shape[1], fps, crf, gop)
                 # AREA puts the mean chroma of 2x2 pixels at their centre, and chromaloc=1 says so; the defaults cost small
                 # objects their colour (2.5 dB at 64x64) and shift it by half a pixel.
                 picture = av.VideoFrame.from_ndarray(array, format="rgb24")
@@ -264,13 +272,14 @@ def write_video(
     return path
 
 
-def _add_h264_stream(container: Any, height: int, width: int, fps: float, crf: int, gop: int) -> Any:
+def add_h264_stream(container: Any, height: int, width: int, fps: float, crf: int, gop: int, *, chromaloc: int = 1) -> Any:
+    """The stream that `write_video` encodes into; `chromaloc` says where chroma lies (0 left, 1 centre, 2 top left)."""
     # mbtree=0: with AVX-512 its output varies from run to run (seen at 48x64, 96x96 and 480x864), and in groups this short
     # it gains nothing (the same size at the same error, measured).
     options = {
         "crf": str(crf),
         "preset": "veryfast",
-        "x264-params": f"keyint={gop}:min-keyint={gop}:scenecut=0:open-gop=0:chromaloc=1:mbtree=0",
+        "x264-params": f"keyint={gop}:min-keyint={gop}:scenecut=0:open-gop=0:chromaloc={chromaloc}:mbtree=0",
     }
     stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(90000), options=options)
     stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
@@ -317,7 +326,7 @@ def _decode(container: Any, stream: Any, path: Path | io.BytesIO) -> Iterator[An
         raise MediaError(code, f"{_name(path)} stops decoding: {_short(error)}.") from error
 
 
-class _RgbConverter:
+class RgbConverter:
     """Decoded frames to upright RGB arrays. It keeps its scalers: making one costs a millisecond, more than a small frame."""
 
     def __init__(self, size: tuple[int, int] | None) -> None:

@@ -1,16 +1,18 @@
 """From a plan to an mp4: the packets unchanged where the whole file is one good clip, else x264; then decoded again to check.
 
+Frames of upright 8-bit 4:2:0 sources go to x264 as they were decoded, with their colour tags; others by way of RGB.
+
 Black bars are cut away if every frame of the clip agrees that they are black; else the clip keeps its whole picture.
 
 Axis legend: T frames, H height, W width, C = 3 (RGB).
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
 
 import av
 import numpy as np
@@ -19,13 +21,23 @@ from PIL import Image
 
 from worldfoundry.core.errors import MediaError
 from worldfoundry.core.files import atomic_path
-from worldfoundry.core.video_io import VideoInfo, iter_frames, open_video, write_video
+from worldfoundry.core.video_io import RgbConverter, VideoInfo, iter_decoded, iter_frames, open_video, write_video
+from worldfoundry.core.video_yuv import FORMATS, luma, write_yuv
 from worldfoundry.curation.lowres import FrameTable
 from worldfoundry.curation.plan import ClipPlan
 from worldfoundry.curation.scores.borders import BarCheck, Box
 
 STRIP_FRAMES, STRIP_HEIGHT = 6, 72
 SAME_TIME_S = 1e-4
+
+Frame = TypeVar("Frame")
+Read = TypeVar("Read", covariant=True)
+
+
+class Reader(Protocol[Read]):
+    """`core.video_io.iter_decoded`, or `iter_frames`."""
+
+    def __call__(self, path: Path, *, start_s: float = 0.0, end_s: float | None = None) -> Iterator[tuple[float, Read]]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,17 +88,17 @@ def encode_clip(
     the frames planned; ResourceError when the disk is full.
     """
     times_s_T = clip_times(frames, plan)
+    write = _write_yuv if keeps_samples(info) else _write_rgb
     if crop is not None:
         try:
-            pictures = _cropped(clip_pictures(source, frames, plan), crop, BarCheck(crop, coding.crop))
-            write_video(out, pictures, frames.fps, crf=coding.crf, gop=coding.gop)
+            write(source, frames, plan, out, coding, crop)
         except _Shown:
             crop = None
     copied = crop is None and can_copy(source, info, frames, plan, coding)
     if copied:
         copy_packets(source, out)
     elif crop is None:
-        write_video(out, clip_pictures(source, frames, plan), frames.fps, crf=coding.crf, gop=coding.gop)
+        write(source, frames, plan, out, coding, None)
     shape, strip = check_clip(out, len(times_s_T))
     return EncodedClip(
         path=out,
@@ -141,6 +153,34 @@ def can_copy(source: Path, info: VideoInfo, frames: FrameTable, plan: ClipPlan, 
     )
 
 
+def keeps_samples(info: VideoInfo) -> bool:
+    """Whether x264 can take a source's frames as they are: upright, 8-bit 4:2:0, no padding needed."""
+    return info.pixel_format in FORMATS and (info.rotation, info.width % 2, info.height % 2) == (0, 0, 0)
+
+
+def _write_yuv(source: Path, frames: FrameTable, plan: ClipPlan, out: Path, coding: Coding, crop: Box | None) -> None:
+    shown = clip_frames(source, frames, plan, iter_decoded)
+    if crop is not None:
+        shown = _if_bars_are_empty(shown, BarCheck(crop, coding.crop), luma)
+    write_yuv(out, shown, frames.fps, crf=coding.crf, gop=coding.gop, crop=crop)
+
+
+def _write_rgb(source: Path, frames: FrameTable, plan: ClipPlan, out: Path, coding: Coding, crop: Box | None) -> None:
+    shown = clip_pictures(source, frames, plan)
+    if crop is not None:
+        left, top, width, height = crop
+        checked = _if_bars_are_empty(shown, BarCheck(crop, coding.crop), lambda picture_HWC: picture_HWC)
+        shown = (np.ascontiguousarray(picture[top : top + height, left : left + width]) for picture in checked)
+    write_video(out, shown, frames.fps, crf=coding.crf, gop=coding.gop)
+
+
+def _if_bars_are_empty(shown: Iterator[Frame], bars: BarCheck, seen: Callable[[Frame], np.ndarray]) -> Iterator[Frame]:
+    for frame in shown:
+        if not bars(seen(frame)):
+            raise _Shown
+        yield frame
+
+
 def copy_packets(source: Path, out: Path) -> None:
     """The video stream alone in a new mp4, index first."""
     with atomic_path(out) as temporary, av.open(str(source)) as reader:
@@ -159,11 +199,11 @@ def check_clip(path: Path, num_frames: int) -> tuple[tuple[int, int], bytes]:
         with open_video(path) as (_, stream):
             height, width = stream.height, stream.width
         thumbnail = STRIP_HEIGHT, max(8, round(STRIP_HEIGHT * width / height))
-        pictures = []
+        pictures, to_rgb = [], RgbConverter(thumbnail)
         count = 0
-        for _, picture in iter_frames(path, size=thumbnail):
+        for _, frame in iter_decoded(path):
             if count in wanted:
-                pictures.append(picture)
+                pictures.append(to_rgb(frame))
             count += 1
     except (MediaError, FFmpegError) as error:
         raise MediaError("ENCODE_FAILED", f"The clip written does not decode: {error}") from error
@@ -174,16 +214,14 @@ def check_clip(path: Path, num_frames: int) -> tuple[tuple[int, int], bytes]:
     return (height, width), buffer.getvalue()
 
 
-def _cropped(pictures: Iterator[np.ndarray], box: Box, shows_nothing: BarCheck) -> Iterator[np.ndarray]:
-    left, top, width, height = box
-    for picture_HWC in pictures:
-        if not shows_nothing(picture_HWC):
-            raise _Shown
-        yield np.ascontiguousarray(picture_HWC[top : top + height, left : left + width])
-
-
 def clip_pictures(source: Path, frames: FrameTable, plan: ClipPlan) -> Iterator[np.ndarray]:
-    """At each of `clip_times` the frame on show (uint8 HWC). Where the rate varies, it counts from a quarter of a frame earlier on.
+    """At each of `clip_times` the frame on show in RGB (uint8 HWC). Raises MediaError as `clip_frames`."""
+    return clip_frames(source, frames, plan, iter_frames)
+
+
+def clip_frames(source: Path, frames: FrameTable, plan: ClipPlan, read: Reader[Frame]) -> Iterator[Frame]:
+    """At each of `clip_times` the frame on show, as `read` gives it. Where the rate varies, it counts from a quarter of a frame
+    earlier on.
 
     Raises MediaError ENCODE_FAILED if the span does not decode as it did.
     """
@@ -191,7 +229,7 @@ def clip_pictures(source: Path, frames: FrameTable, plan: ClipPlan) -> Iterator[
     early_s = 0.25 / frames.fps if frames.variable_rate else SAME_TIME_S
     shown: Any = None
     tick = decoded = 0
-    for time_s, picture in _frames_from(source, float(times_s_T[0]), frames.seconds(plan.end_pts)):
+    for time_s, picture in _frames_from(source, float(times_s_T[0]), frames.seconds(plan.end_pts), read):
         while shown is not None and tick < len(times_s_T) and times_s_T[tick] < time_s - early_s:
             yield shown
             tick += 1
@@ -203,15 +241,15 @@ def clip_pictures(source: Path, frames: FrameTable, plan: ClipPlan) -> Iterator[
         yield shown
 
 
-def _frames_from(source: Path, start_s: float, end_s: float) -> Iterator[tuple[float, np.ndarray]]:
+def _frames_from(source: Path, start_s: float, end_s: float, read: Reader[Frame]) -> Iterator[tuple[float, Frame]]:
     """Frames of [start_s, end_s), as far as time runs forwards. Where a container's seek lands too late, decode from the
     beginning instead."""
-    frames = iter_frames(source, start_s=start_s, end_s=end_s)
+    frames = read(source, start_s=start_s, end_s=end_s)
     first = next(frames, None)
     if first is not None and first[0] <= start_s + SAME_TIME_S:
         frames = chain([first], frames)
     else:
-        frames = (item for item in iter_frames(source, end_s=end_s) if item[0] >= start_s - SAME_TIME_S)
+        frames = (item for item in read(source, end_s=end_s) if item[0] >= start_s - SAME_TIME_S)
     latest_s = -1.0
     for time_s, picture in frames:
         if time_s < latest_s:

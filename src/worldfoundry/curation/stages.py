@@ -62,7 +62,7 @@ def default_stages(config: CurateConfig) -> tuple[FunctionStage, ...]:
             "path image info frames episode" + (f" {BORDERS}" if crop != "off" else ""),
             ENCODED,
             parameters=coding,
-            version=2,
+            version=3,
             images=True,
             isolate=True,
             per="clip",

@@ -89,8 +89,10 @@ def test_a_clip_has_the_borders_of_the_frames_inside_it() -> None:
     assert (dark["crop_height"], dark["border_luma"]) == (88, 3.0)
 
 
-def test_the_check_sees_what_a_bar_shows() -> None:
+@pytest.mark.parametrize("as_luma", [False, True])
+def test_the_check_sees_what_a_bar_shows(as_luma: bool) -> None:
     box, frame = (0, 20, 160, 80), framed(20, 20, 0, 0, np.zeros((120, 160, 3), np.uint8))[0]
+    frame = np.ascontiguousarray(frame[..., 0]) if as_luma else frame
     assert BarCheck(box, "black")(frame)
     frame[105:110, 20:100] = 220
     assert not BarCheck(box, "black")(frame)

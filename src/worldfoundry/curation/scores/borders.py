@@ -103,17 +103,17 @@ def crop_box(columns: Mapping[str, Any], height: int, width: int, mode: Literal[
 
 
 class BarCheck:
-    """Whether what is cut away of a frame shows nothing: black bars stay dark, other borders stay as in the first frame."""
+    """Whether what is cut away of a frame (RGB, or its luma) shows nothing: black bars stay dark, others as in the first frame."""
 
     def __init__(self, box: Box, mode: Literal["black", "any", "off"]) -> None:
         self.box, self.mode, self.first = box, mode, None
 
-    def __call__(self, frame_HWC: np.ndarray) -> bool:
+    def __call__(self, frame: np.ndarray) -> bool:
         left, top, width, height = self.box
         right, bottom, soft = left + width, top + height, SOFT_LINES
-        parts = [frame_HWC[: top - soft if top else 0], frame_HWC[bottom + soft :]]
-        parts += [frame_HWC[top:bottom, : left - soft if left else 0], frame_HWC[top:bottom, right + soft :]]
-        bars = [to_luma(np.ascontiguousarray(part)[None])[0] for part in parts if part.size]
+        parts = [frame[: top - soft if top else 0], frame[bottom + soft :]]
+        parts += [frame[top:bottom, : left - soft if left else 0], frame[top:bottom, right + soft :]]
+        bars = [to_luma(part) if part.ndim == 3 else part.astype(np.float32) for part in parts if part.size]
         if self.mode == "black":
             return all((bar > BRIGHT).mean() <= SHOWN_SHARE for bar in bars)
         self.first = self.first or bars
