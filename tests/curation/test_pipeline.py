@@ -11,8 +11,9 @@ import pytest
 
 from worldfoundry.core.errors import ResourceError, UsageError
 from worldfoundry.curation import pack as pack_module
-from worldfoundry.curation.config import CurateConfig
+from worldfoundry.curation.config import CurateConfig, ShotConfig
 from worldfoundry.curation.pipeline import curate
+from worldfoundry.curation.scores.config import ScoreConfig
 from worldfoundry.curation.tables import SCHEMAS, read_table
 from worldfoundry.data.clips import ClipDataset
 from worldfoundry.data.shards import read_index
@@ -286,11 +287,11 @@ def test_a_full_disk_stops_cleanly_and_the_next_run_completes(
             raise ResourceError("No space left.")
         return real(path, samples)
 
-    monkeypatch.setattr(pack_module, "write_shard", second_fails)
-    with pytest.raises(ResourceError):
-        curate(config(zoo.folder, tmp_path / "out"))
+    with monkeypatch.context() as full:
+        full.setattr(pack_module, "write_shard", second_fails)
+        with pytest.raises(ResourceError):
+            curate(config(zoo.folder, tmp_path / "out"))
     assert not (tmp_path / "out" / "tables").exists()
-    monkeypatch.undo()
     assert curate(config(zoo.folder, tmp_path / "out")).processed == 0
     assert content(tmp_path / "out") == content(tmp_path / "whole")
 
@@ -318,7 +319,8 @@ def test_any_order_of_execution_gives_the_same_dataset(zoo: Any, tmp_path: Path)
 
 def test_the_resolved_config_is_saved(zoo: Any, tmp_path: Path) -> None:
     zoo.video("a.mp4", num_frames=24)
-    asked = config(zoo.folder, tmp_path / "out", crf=21)
+    settled = {"shots": ShotConfig(network="off"), "scores": ScoreConfig(embed_captions="off")}
+    asked = config(zoo.folder, tmp_path / "out", crf=21, **settled)
     curate(asked)
     assert CurateConfig.from_yaml(tmp_path / "out" / "config.yaml") == asked
     (run,) = read_table(tmp_path / "out" / "tables", "runs")

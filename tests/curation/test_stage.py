@@ -8,8 +8,8 @@ import pytest
 
 from worldfoundry.core.errors import DataError, UsageError
 from worldfoundry.curation.config import CurateConfig
+from worldfoundry.curation.graph import build_graph
 from worldfoundry.curation.stage import FunctionStage, check_stage, stage
-from worldfoundry.curation.stages import default_stages
 
 CONFIG = CurateConfig(input="", out=Path())
 
@@ -21,7 +21,7 @@ def test_every_stage_keeps_its_contract(zoo: Any, kind: str) -> None:
     staging.mkdir()
     row: dict[str, Any] = {"source_id": "s", "uri": str(path), "path": str(path), "image": kind == "image"}
     row |= {"episode_path": "", "caption": ""}
-    for each in default_stages(CONFIG):
+    for each in build_graph(CONFIG).stages:
         if each.per == "clip":
             row |= {"plan": row["plans"][0], "staging": staging}
         (row,) = check_stage(each, row) if kind == "video" or each.images else [{**row, **dict.fromkeys(each.outputs)}]
