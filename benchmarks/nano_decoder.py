@@ -3,9 +3,10 @@
     python benchmarks/nano_decoder.py DOMAIN… --decoder nano-decoder --clips 12 --out benchmarks/nano_decoder.json [--sheets FOLDER]
 
 A DOMAIN is a clip dataset that no training saw; its first 33 frames per clip are encoded to tokens and to latents. Candidates: the
-discrete tokenizer's decoder, the diffusion decoder in several numbers of steps, and the continuous tokenizer's reconstruction, which
-no diffusion decoder can pass. PSNR and SSIM over all frames, the perceptual distance over every eighth; 95 % bootstrap intervals over
-sources, and of the difference to the discrete tokenizer's decoder on the same resamples. Times are medians of one clip alone.
+discrete tokenizer's decoder, the diffusion decoder in several numbers of steps, and the continuous tokenizer's reconstruction,
+which a decoder that drew its true latents would reach. PSNR and SSIM over all frames, the perceptual distance over every eighth;
+95 % bootstrap intervals over sources, and of the difference to the discrete tokenizer's decoder on the same resamples. Times are
+medians of one clip alone.
 """
 
 import argparse

@@ -104,8 +104,9 @@ def test_official_sizes_have_as_many_parameters_as_diffusers(name):
 @pytest.mark.parametrize("name", sorted(SIZES))
 def test_configs_round_trip(name):
     config = SIZES[name]
-    assert config_from_diffusers(config_to_diffusers(config)) == config
     assert config_from_original(config_to_original(config)) == config
+    if not config.coarse_channels:  # diffusers has no diffusion decoder
+        assert config_from_diffusers(config_to_diffusers(config)) == config
 
 
 def test_published_config_files_are_the_named_sizes():
