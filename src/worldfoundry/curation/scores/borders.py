@@ -88,7 +88,7 @@ def crop_box(columns: Mapping[str, Any], height: int, width: int, mode: Literal[
     `black` cuts away letterbox and pillarbox only: black bars, and those on opposite sides, neither of them more than twice
     as wide as the other. A night sky over a straight horizon is none.
     """
-    if mode == "off" or not columns["border_share"]:
+    if mode == "off" or columns["border_luma"] is None:  # a picture of odd size without borders leaves a line out, too
         return None
     left, top, w, h = (int(columns[name]) for name in BORDER_COLUMNS[:4])
     if mode == "any":
