@@ -10,7 +10,9 @@ from pydantic import Field, field_validator, model_validator
 from worldfoundry.core.config import Config
 from worldfoundry.core.errors import ConfigError
 from worldfoundry.guardrails.flash import FlashConfig
+from worldfoundry.guardrails.nsfw import NsfwConfig
 from worldfoundry.guardrails.registry import GUARDS, guard_class, is_own
+from worldfoundry.guardrails.siglip7 import Siglip7Config
 from worldfoundry.guardrails.text import BlocklistConfig
 
 Action = Literal["block", "warn", "blur"]
@@ -52,6 +54,10 @@ class GuardPolicy(Config):
     """Word list for prompts."""
     flash: FlashConfig = FlashConfig()
     """Photosensitive flashing."""
+    nsfw: NsfwConfig = NsfwConfig()
+    """Nudity and sex in frames."""
+    siglip7: Siglip7Config = Siglip7Config()
+    """Cosmos' classifier of frames, with weights of your own."""
 
     @classmethod
     def off(cls, reason: str) -> Self:

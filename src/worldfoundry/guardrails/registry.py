@@ -13,7 +13,11 @@ Kind = Literal["text", "video", "transform"]
 
 GUARDS: dict[Kind, dict[str, str]] = {
     "text": {"blocklist": "worldfoundry.guardrails.text:BlocklistGuard"},
-    "video": {"flash": "worldfoundry.guardrails.flash:FlashGuard"},
+    "video": {
+        "flash": "worldfoundry.guardrails.flash:FlashGuard",
+        "nsfw": "worldfoundry.guardrails.nsfw:NsfwGuard",
+        "siglip7": "worldfoundry.guardrails.siglip7:Siglip7Guard",
+    },
     "transform": {},
 }
 
