@@ -176,7 +176,7 @@ def test_a_policy_that_names_what_is_not_there_is_refused(values, words):
 def test_every_registered_guard_has_its_options_in_the_policy():
     for takes, name in registered():
         assert name in GuardPolicy.model_fields
-        assert takes in ("text", "video")
+        assert takes in ("text", "video", "transform")
 
 
 def test_describe_is_one_line():

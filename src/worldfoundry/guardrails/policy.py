@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from worldfoundry.core.config import Config
 from worldfoundry.core.errors import ConfigError
+from worldfoundry.guardrails.faces import FacesConfig
 from worldfoundry.guardrails.flash import FlashConfig
 from worldfoundry.guardrails.nsfw import NsfwConfig
 from worldfoundry.guardrails.registry import GUARDS, guard_class, is_own
@@ -56,6 +57,8 @@ class GuardPolicy(Config):
     """Photosensitive flashing."""
     nsfw: NsfwConfig = NsfwConfig()
     """Nudity and sex in frames."""
+    faces: FacesConfig = FacesConfig()
+    """Pixelation of faces."""
     siglip7: Siglip7Config = Siglip7Config()
     """Cosmos' classifier of frames, with weights of your own."""
 

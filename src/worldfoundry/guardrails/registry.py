@@ -18,7 +18,7 @@ GUARDS: dict[Kind, dict[str, str]] = {
         "nsfw": "worldfoundry.guardrails.nsfw:NsfwGuard",
         "siglip7": "worldfoundry.guardrails.siglip7:Siglip7Guard",
     },
-    "transform": {},
+    "transform": {"faces": "worldfoundry.guardrails.faces:FaceFilter"},
 }
 
 
