@@ -105,11 +105,14 @@ class WorldVideo:
     config: Mapping[str, Any] = field(default_factory=dict)
     verdicts: tuple[Verdict, ...] = ()
 
-    def save(self, path: str | Path) -> Path:
-        """Write `path` (H.264 mp4, seed and config in its metadata) and `path.json` beside it; returns the path."""
+    def save(self, path: str | Path, *, watermark: bool = True) -> Path:
+        """Write `path` (H.264 mp4, seed and config in its metadata) and `path.json` beside it; returns the path.
+
+        `watermark` puts an invisible mark into what is written (`core.watermark`), whose id is in the JSON.
+        """
         from worldfoundry.core.video_io import save_world_video
 
-        return save_world_video(self, Path(path))
+        return save_world_video(self, Path(path), watermark=watermark)
 
 
 # --- guards --------------------------------------------------------------------------------------------------------

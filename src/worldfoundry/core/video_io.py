@@ -6,6 +6,7 @@ metadata is applied, any pixel format (10-bit, 4:4:4, gray, alpha) is converted 
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
@@ -26,6 +27,7 @@ from av.video.reformatter import ColorRange, VideoReformatter
 from worldfoundry.core.contracts import WorldVideo
 from worldfoundry.core.errors import MediaError
 from worldfoundry.core.files import atomic_path, write_json
+from worldfoundry.core.watermark import PERIOD, TILE, can_mark, mark
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
 VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".gif", ".3gp"}
@@ -294,9 +296,9 @@ def read_metadata(path: Path) -> dict[str, str]:
         return dict(container.metadata)
 
 
-def save_world_video(video: WorldVideo, path: Path) -> Path:
+def save_world_video(video: WorldVideo, path: Path, *, watermark: bool = True) -> Path:
     """Write a generated video with its seed and config in the metadata, and a JSON sidecar. Used by `WorldVideo.save`."""
-    record = {
+    record: dict[str, Any] = {
         "seed": video.seed,
         "fps": video.fps,
         "num_frames": len(video.frames),
@@ -304,9 +306,21 @@ def save_world_video(video: WorldVideo, path: Path) -> Path:
         "verdicts": [{k: v for k, v in vars(verdict).items() if k != "latency_s"} for verdict in video.verdicts],
     }
     config = json.dumps(record["config"], default=str)
-    path = write_video(path, video.frames, video.fps, metadata={"seed": str(video.seed), "worldfoundry": config})
+    frames, record["watermark"] = _marked(video.frames, f"{video.seed} {config}") if watermark else (video.frames, NO_MARK)
+    path = write_video(path, frames, video.fps, metadata={"seed": str(video.seed), "worldfoundry": config})
     write_json(path.with_suffix(".json"), record)
     return path
+
+
+NO_MARK = {"id": None, "why": "not asked for"}
+
+
+def _marked(frames: np.ndarray, made_by: str) -> tuple[np.ndarray, dict[str, str | None]]:
+    """Frames with the mark whose id is a hash of what made them, and what the sidecar says of it."""
+    if not can_mark(frames):
+        return frames, {"id": None, "why": f"a mark needs {PERIOD} frames of {TILE}x{TILE} pixels or more"}
+    id = int.from_bytes(hashlib.sha256(made_by.encode()).digest()[:4], "big")
+    return mark(frames, id), {"id": f"{id:08x}"}
 
 
 def _seek(container: Any, stream: Any, offset: int, path: Path | io.BytesIO) -> None:
