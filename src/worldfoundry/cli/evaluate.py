@@ -3,6 +3,7 @@
 import sys
 from typing import TYPE_CHECKING
 
+from worldfoundry.cli.evaluate_failure_rate import ENTRY as FAILURE_RATE
 from worldfoundry.cli.evaluate_tokenizer import ENTRY as TOKENIZER
 from worldfoundry.cli.evaluate_world import ENTRY as WORLD
 from worldfoundry.core.errors import UsageError
@@ -78,4 +79,5 @@ SUBCOMMANDS = {
     "generation": (EvaluateGenerationConfig, run, "generated futures against the true ones, per horizon"),
     "tokenizer": TOKENIZER,
     "world": WORLD,
+    "failure-rate": FAILURE_RATE,
 }

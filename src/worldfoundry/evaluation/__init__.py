@@ -7,5 +7,6 @@ Not decided here: how the candidates were made. Surrogates never carry the name 
 The test that shows it best: `tests/evaluation/test_metrics.py` (closed forms).
 
 Reading order: `metrics.py`, `moving.py`, `objects.py`, `baselines.py`, `bootstrap.py`, `compare.py`, then `report.py`; for metrics on
-feature networks `distances.py` (the mathematics), `features.py`, `distributions.py`, `perceptual.py`, `catalogue.py`, `reference.py`.
+feature networks `distances.py` (the mathematics), `features.py`, `distributions.py`, `perceptual.py`, `catalogue.py`, `reference.py`;
+for failures that people judge `failure.py`.
 """

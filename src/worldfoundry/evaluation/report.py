@@ -129,13 +129,16 @@ Section = Text | Table | LineChart | Clips | Images
 
 def write_report(path: Path, title: str, sections: list[Section], *, subtitle: str = "") -> Path:
     """Write the page, whole or not at all; returns the path. Raises ResourceError when the disk is full."""
+    return render(path, "report.html.jinja", title=title, subtitle=subtitle, sections=sections, version=__version__)
+
+
+def render(path: Path, template: str, **values: object) -> Path:
+    """Write a page from a template of this room, whole or not at all; returns the path."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined
     )
     environment.filters["cell"] = cell
-    html = environment.get_template("report.html.jinja").render(
-        title=title, subtitle=subtitle, sections=sections, version=__version__
-    )
+    html = environment.get_template(template).render(**values)
     with atomic_path(Path(path)) as temporary:
         temporary.write_text(html, encoding="utf-8")
     return Path(path)

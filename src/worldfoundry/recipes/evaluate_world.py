@@ -1,6 +1,7 @@
 """A world's futures of held-out clips, domain by domain, against the truth and the controls: results.json and a report."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -74,21 +75,15 @@ def evaluate_world(config: EvaluateWorldConfig) -> list[Domain]:
 
 def read_worlds(config: EvaluateWorldConfig) -> tuple[AnyWorld, dict[str, AnyWorld]]:
     """The world and the others by name, with what was asked as their defaults. Raises UsageError for what does not fit them."""
-    world = read_world(config.world, config)
+    asked = {name: getattr(config, name) for name in ("device", "dtype", "num_prefix_frames", *OPTIONS)}
+    world = read_world(config.world, **asked)
     if config.adapter is not None:
         if not isinstance(world, DiffusionWorld):
             raise UsageError(f"{config.world!r} takes no adapter: it is autoregressive.", "Leave --adapter out.")
         world.load_adapter(config.adapter)
-    given = config.num_prefix_frames or world.config.num_prefix_frames
-    others = {name: read_world(name, config) for name in config.others}
-    for name, other in {config.world: world, **others}.items():
-        set_defaults(other, num_prefix_frames=given)
-        if window_of(other) != window_of(world):
-            size = other.config
-            raise UsageError(
-                f"{name!r} makes {size.num_frames} frames of {size.width}x{size.height}, which differs from {config.world!r}.",
-                "Compare worlds of one size.",
-            )
+    asked["num_prefix_frames"] = world.config.num_prefix_frames
+    others = {name: read_world(name, **asked) for name in config.others}
+    same_size(config.world, world, others)
     kinds = {type(other) for other in (world, *others.values())}
     for name, kind in OPTIONS.items():
         if getattr(config, name) is not None and kind not in kinds:
@@ -100,20 +95,33 @@ def read_worlds(config: EvaluateWorldConfig) -> tuple[AnyWorld, dict[str, AnyWor
     return world, named
 
 
-def read_world(name: str, config: EvaluateWorldConfig) -> AnyWorld:
-    """A world by name or folder, `NAME+DECODER` with a diffusion decoder. Raises UsageError for anything else."""
+def same_size(first: str, world: AnyWorld, others: Mapping[str, AnyWorld]) -> None:
+    """Raises UsageError for a world that makes other frames than the first."""
+    for name, other in others.items():
+        if window_of(other) != window_of(world):
+            size = other.config
+            raise UsageError(
+                f"{name!r} makes {size.num_frames} frames of {size.width}x{size.height}, which differs from {first!r}.",
+                "Compare worlds of one size.",
+            )
+
+
+def read_world(name: str, *, device: str, dtype: str | None, **asked: Any) -> AnyWorld:
+    """A world by name or folder, `NAME+DECODER` with a diffusion decoder, and of what is `asked` (None = nothing) what its kind has.
+
+    Raises UsageError for anything but a world.
+    """
     place, _, decoder = (name, "", "") if Path(name).is_dir() else name.partition("+")
-    dtype = None if config.dtype is None else pick_dtype(config.dtype)
-    world = load(place, dtype=dtype, device=pick_device(config.device))
+    world = load(place, dtype=None if dtype is None else pick_dtype(dtype), device=pick_device(device))
     if not isinstance(world, AnyWorld):
         raise UsageError(f"{name!r} is not a world.", "Give the name of a shipped world or a world folder.")
     if decoder and not isinstance(world, AutoregressiveWorld):
         raise UsageError(
             f"{place!r} makes no tokens that {decoder!r} could draw.", "Give an autoregressive world, or leave it out."
         )
-    asked = {option: getattr(config, option) for option, kind in OPTIONS.items() if isinstance(world, kind)}
-    asked["token_decoder"] = decoder or None
-    set_defaults(world, **{option: value for option, value in asked.items() if value is not None})
+    fits = {option: value for option, value in asked.items() if isinstance(world, OPTIONS.get(option, AnyWorld))}
+    fits["token_decoder"] = decoder or None
+    set_defaults(world, **{option: value for option, value in fits.items() if value is not None})
     return world
 
 

@@ -120,6 +120,13 @@ def predict(
     )  # fmt: skip
 
 
+def continuations(world: AnyWorld, windows: list[Window], *, seed: int, prefix_frames: int) -> np.ndarray:
+    """What a world makes of the first frames of windows, told nothing of actions: uint8 [N, T, H, W, 3], given frames included."""
+    truth, acting = np.stack([w.frames for w in windows]), len(world.config.action_names)
+    nothing = np.zeros((*truth.shape[:2], acting), np.float32) if acting else None
+    return _sample(world, _batches(world, windows, seed, prefix_frames), truth, nothing)
+
+
 @torch.inference_mode()
 def decoder_ceilings(worlds: Iterable[AnyWorld], batches: list[Batch], truth: np.ndarray) -> dict[str, np.ndarray]:
     """The true clips' tokens as each diffusion decoder among these worlds draws them: what no token of theirs can pass."""
@@ -163,7 +170,7 @@ def guarded_windows(guardrails: Guardrails, windows: list[Window]) -> tuple[list
     return kept, [verdict for verdicts in said.values() for verdict in verdicts]
 
 
-def _batches(world: AnyWorld, windows: list[Window], seed: int) -> list[Batch]:
+def _batches(world: AnyWorld, windows: list[Window], seed: int, prefix_frames: int | None = None) -> list[Batch]:
     """Windows that share a prompt and a frame rate share a batch; no two windows share a seed."""
     alike: dict[tuple[str, float], list[int]] = {}
     for i, window in enumerate(windows):
@@ -172,7 +179,8 @@ def _batches(world: AnyWorld, windows: list[Window], seed: int) -> list[Batch]:
     batches = []
     for (prompt, fps), rows in alike.items():
         for start in range(0, len(rows), BATCH):
-            batches.append(Batch(rows=rows[start : start + BATCH], request=world.resolve(prompt=prompt, fps=fps, seed=seed)))
+            request = world.resolve(prompt=prompt, fps=fps, seed=seed, num_prefix_frames=prefix_frames)
+            batches.append(Batch(rows=rows[start : start + BATCH], request=request))
             seed += len(batches[-1].rows)
     return batches
 
