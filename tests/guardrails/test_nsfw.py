@@ -68,10 +68,18 @@ def test_k_of_n_frames():
 
 
 def test_doubt_makes_it_look_at_every_frame():
-    calm, doubtful = [0.3] * 30, [0.3] * 15 + [0.5] * 15
+    calm, doubtful = [0.3] * 30, [0.3] * 14 + [0.5] * 16
     assert brightness(calm).evidence["frames_checked"] < 10
     assert brightness(doubtful, change=0.9).evidence["frames_checked"] == 30
     assert brightness(calm, interval_s=0).evidence["frames_checked"] == 30
+
+
+@pytest.mark.parametrize(("side", "sees"), [(128, 160), (160, 160), (161, 224)])
+def test_small_frames_are_looked_at_small(side, sees):
+    guard, sizes = NsfwGuard(NsfwConfig()), []
+    guard.network = lambda x: sizes.append(x.shape[2]) or torch.zeros(len(x))
+    guard.check(VideoItem(frames=np.zeros((1, 64, side, 3), np.uint8), fps=0))
+    assert sizes == [sees]
 
 
 def test_a_network_that_gives_no_number_is_an_error():
