@@ -66,7 +66,7 @@ def heads_line(facts: dict[str, Any]) -> str:
     blocks = made["config"]["medusa"]["last_layers"]
     along = f"the last {blocks} blocks learned along" if blocks else "the rest stayed as it was"
     return (
-        f"Its Medusa heads ({made['steps']} steps, {made['hours']} hours; {along}) guess the tokens 2, 3, … ahead right in\n{rates} of "
+        f"Its Medusa heads ({made['steps']} steps, {60 * made['hours']:.0f} minutes; {along}) guess the tokens 2, 3, … ahead right in\n{rates} of "
         "cases on held-out clips."
     )
 
@@ -106,6 +106,7 @@ def main() -> None:
     parser.add_argument(
         "--rename", nargs=2, action="append", default=[], metavar=("FROM", "TO"), help="a folder in what was recorded"
     )
+    parser.add_argument("--shared", action="store_true", help="other work ran beside the training")
     parser.add_argument("--table", type=Path, nargs="+", default=[], help="results.json, one per number of given frames")
     parser.add_argument("--data", default="simulator renders (benchmarks/nano_diffusion_clips.sh)")
     parser.add_argument("--limits", type=Path, help="a text file: what its videos show to be wrong")
@@ -124,7 +125,7 @@ def main() -> None:
     card = CARD.format(
         name=args.name, tokenizer=args.tokenizer, parameters=sum(p.numel() for p in world.network.parameters()) / 1e6,
         prefix=defaults.num_prefix_frames, frames=defaults.num_frames, height=defaults.height, width=defaults.width,
-        steps=facts["steps"], batch=facts["config"]["batch_size"], hours=facts["hours"], machine=machine(facts["hardware"]),
+        steps=facts["steps"], batch=facts["config"]["batch_size"], minutes=60 * facts["hours"], shared="shared with other work " if args.shared else "", machine=machine(facts["hardware"]),
         precision=facts["precision"], data=args.data, heads=heads_line(facts), nll=scores["held_out_nll"],
         uniform=scores["uniform_nll"], accuracy=100 * scores["held_out_accuracy"], copy=100 * scores["copy_accuracy"],
         measured="\n\n".join(table(path) for path in args.table) or "Not yet.",
