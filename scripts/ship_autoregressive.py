@@ -39,7 +39,7 @@ bfloat16 that predict the tokens of `{tokenizer}` one after the other. It contin
 
 ## Training
 
-{steps} steps of {batch} clips, {hours} hours on {machine} ({precision}), from nothing, on {data}.
+{steps} steps of {batch} clips, {minutes:.0f} minutes on {machine} ({precision}{shared}), from nothing, on {data}.
 
 {heads}
 
@@ -66,7 +66,8 @@ def heads_line(facts: dict[str, Any]) -> str:
     blocks = made["config"]["medusa"]["last_layers"]
     along = f"the last {blocks} blocks learned along" if blocks else "the rest stayed as it was"
     return (
-        f"Its Medusa heads ({made['steps']} steps, {60 * made['hours']:.0f} minutes; {along}) guess the tokens 2, 3, … ahead right in\n{rates} of "
+        f"Its Medusa heads ({made['steps']} steps, {60 * made['hours']:.0f} minutes; {along}) guess the tokens 2, 3, … ahead right in\n"
+        f"{rates} of "
         "cases on held-out clips."
     )
 
@@ -125,7 +126,8 @@ def main() -> None:
     card = CARD.format(
         name=args.name, tokenizer=args.tokenizer, parameters=sum(p.numel() for p in world.network.parameters()) / 1e6,
         prefix=defaults.num_prefix_frames, frames=defaults.num_frames, height=defaults.height, width=defaults.width,
-        steps=facts["steps"], batch=facts["config"]["batch_size"], minutes=60 * facts["hours"], shared="shared with other work " if args.shared else "", machine=machine(facts["hardware"]),
+        steps=facts["steps"], batch=facts["config"]["batch_size"], minutes=60 * facts["hours"], 
+        shared=", shared with other work" if args.shared else "", machine=machine(facts["hardware"]),
         precision=facts["precision"], data=args.data, heads=heads_line(facts), nll=scores["held_out_nll"],
         uniform=scores["uniform_nll"], accuracy=100 * scores["held_out_accuracy"], copy=100 * scores["copy_accuracy"],
         measured="\n\n".join(table(path) for path in args.table) or "Not yet.",
