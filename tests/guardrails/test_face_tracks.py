@@ -4,11 +4,11 @@ import numpy as np
 
 from worldfoundry.guardrails.face_tracks import boxes_per_frame, follow
 
-HERE = np.array([10.0, 10, 30, 30])
+HERE = np.array([10.0, 10, 30, 30, 1])
 
 
 def moved(dx, dy=0.0):
-    return HERE + np.array([dx, dy, dx, dy])
+    return HERE + np.array([dx, dy, dx, dy, 0])
 
 
 def test_boxes_between_two_sightings_are_interpolated_and_hold_their_neighbours():
@@ -44,12 +44,12 @@ def test_faces_that_move_past_each_other_keep_their_tracks():
 
 
 def test_a_face_not_seen_for_long_is_another():
-    seen = {t: np.zeros((0, 4)) for t in range(30)} | {0: HERE[None], 5: HERE[None], 25: HERE[None]}
+    seen = {t: np.zeros((0, 5)) for t in range(30)} | {0: HERE[None], 5: HERE[None], 25: HERE[None]}
     tracks = follow(seen, max_gap=12)
     assert [track.frames for track in tracks] == [[0, 5], [25]]
     assert [len(found) for found in boxes_per_frame(tracks, 30, reach=2, margin=0)] == [1] * 8 + [0] * 15 + [1] * 5 + [0] * 2
 
 
 def test_nothing_seen_hides_nothing():
-    assert follow({0: np.zeros((0, 4)), 4: np.zeros((0, 4))}, max_gap=4) == []
+    assert follow({0: np.zeros((0, 5)), 4: np.zeros((0, 5))}, max_gap=4) == []
     assert [found.shape for found in boxes_per_frame([], 2, 4, 0.1)] == [(0, 4), (0, 4)]

@@ -26,8 +26,9 @@ class Seen:
         numbers = [int(picture.max()) for picture in pictures]
         self.asked += numbers
         rows = [(box, i) for i, number in enumerate(numbers) for box in self.boxes.get(number, [])]
-        boxes = np.array([box for box, _ in rows], float).reshape(-1, 4)
-        return Faces(boxes_N4=boxes, scores_N=np.ones(len(rows)), picture_N=np.array([i for _, i in rows], int))
+        boxes = np.array([box[:4] for box, _ in rows], float).reshape(-1, 4)
+        scores = np.array([box[4] if len(box) > 4 else 1.0 for box, _ in rows])
+        return Faces(boxes_N4=boxes, scores_N=scores, picture_N=np.array([i for _, i in rows], int))
 
 
 def with_boxes(boxes, count=20, size=(80, 80), **options):
@@ -95,6 +96,14 @@ def test_faces_below_twenty_pixels_are_left_but_not_if_they_were_larger_once():
     assert with_boxes({0: [[20, 20, 40, 40]]})[0]["faces"] == 1
     shrinking, _ = with_boxes({t: [[20, 20, 42 - t / 4, 42 - t / 4]] for t in (0, 4, 8, 12, 16, 19)})
     assert sorted(map(int, shrinking["boxes"])) == list(range(20))
+
+
+def test_a_face_of_which_it_was_sure_once_stays_hidden_while_it_is_less_sure():
+    box = [20, 20, 50, 50]
+    doubtful = {t: [[*box, 0.4]] for t in (0, 4, 8, 12, 16, 19)}
+    assert with_boxes(doubtful)[0]["faces"] == 0
+    sure_once, _ = with_boxes(doubtful | {12: [[*box, 0.8]]})
+    assert sorted(map(int, sure_once["boxes"])) == list(range(20))
 
 
 def test_large_frames_are_searched_small_and_it_says_so():

@@ -18,10 +18,11 @@ SAME = 0.3  # overlap with the expected box from which a sighting belongs to a t
 
 @dataclass
 class Track:
-    """One face: the frames in which it was seen, and its boxes there."""
+    """One face: the frames in which it was seen, its boxes there, and how sure the detector was."""
 
     frames: list[int] = field(default_factory=list)
     boxes: list[np.ndarray] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
 
     def expected(self, t: int) -> np.ndarray:
         """Its box at frame t by constant velocity, from the two sightings next to t."""
@@ -31,27 +32,29 @@ class Track:
         (start, stop), (one, other) = self.frames[i - 1 : i + 1], self.boxes[i - 1 : i + 1]
         return one + (other - one) * (t - start) / (stop - start)
 
-    def add(self, t: int, box_4: np.ndarray) -> None:
+    def add(self, t: int, seen_5: np.ndarray) -> None:
         self.frames.append(t)
-        self.boxes.append(box_4)
+        self.boxes.append(seen_5[:4])
+        self.scores.append(float(seen_5[4]))
 
 
 def follow(seen: dict[int, np.ndarray], max_gap: int) -> list[Track]:
-    """Tracks of the boxes (N, 4) seen in each frame looked at; one not seen for more than `max_gap` frames is over."""
+    """Tracks of what was seen in each frame looked at (N, 5: boxes and scores); after `max_gap` frames without one it is over."""
     tracks: list[Track] = []
     for t in sorted(seen):
         alive = [track for track in tracks if t - track.frames[-1] <= max_gap]
-        boxes_N4 = seen[t]
+        seen_N5 = seen[t]
         expected = np.array([track.expected(t) for track in alive]).reshape(-1, 4)
-        overlap = overlaps(expected, boxes_N4)
-        free = set(range(len(boxes_N4)))
+        overlap = overlaps(expected, seen_N5[:, :4])
+        free = set(range(len(seen_N5)))
         while overlap.size and overlap.max() >= SAME:
             i, n = divmod(int(overlap.argmax()), overlap.shape[1])
-            alive[i].add(t, boxes_N4[n])
+            alive[i].add(t, seen_N5[n])
             overlap[i], overlap[:, n] = -1, -1
             free.discard(n)
         for n in sorted(free):
-            tracks.append(Track([t], [boxes_N4[n]]))
+            tracks.append(Track())
+            tracks[-1].add(t, seen_N5[n])
     return tracks
 
 

@@ -18,7 +18,7 @@ from pydantic import Field
 from worldfoundry.core.config import Config
 from worldfoundry.core.contracts import Verdict, VideoItem
 from worldfoundry.core.model_store import file_sha256
-from worldfoundry.guardrails.face_tracks import boxes_per_frame, follow
+from worldfoundry.guardrails.face_tracks import Track, boxes_per_frame, follow
 from worldfoundry.guardrails.frames import unreadable
 
 PIXELS = 2_000_000  # of frames searched at once: what fits into memory beside the networks
@@ -28,7 +28,9 @@ class FacesConfig(Config):
     """Options of face pixelation."""
 
     confidence: float = Field(default=0.7, gt=0, lt=1)
-    """How sure the detector must be; Cosmos' value."""
+    """How sure the detector must be at least once of a face; Cosmos' value."""
+    keep: float = Field(default=0.3, gt=0, lt=1)
+    """How sure it must be to go on seeing a face; at most `confidence` counts."""
     min_px: int = Field(default=20, ge=8)
     """Faces narrower or lower than this many pixels are left; Cosmos' value."""
     stride: int = Field(default=4, ge=1)
@@ -71,7 +73,7 @@ class FaceFilter:
             return getattr(item, "frames", item), Verdict(status="error", guard=self.name, reason=problem, evidence=evidence)
         config, frames = self.config, item.frames
         seen = self._search(frames)
-        tracks = [track for track in follow(seen, config.max_gap) if self._large(np.array(track.boxes))]
+        tracks = [track for track in follow(seen, config.max_gap) if self._counts(track)]
         boxes = [
             whole(found_N4, *frames.shape[1:3])
             for found_N4 in boxes_per_frame(tracks, len(frames), config.reach, config.margin)
@@ -93,7 +95,7 @@ class FaceFilter:
         return out, Verdict(status="safe", guard=self.name, category="faces", reason=reason, evidence=evidence)
 
     def _search(self, frames: np.ndarray) -> dict[int, np.ndarray]:
-        """The boxes (N, 4) seen in every `stride`th frame and in the last."""
+        """Boxes and scores (N, 5) of what was seen in every `stride`th frame and in the last."""
         chosen = sorted({*range(0, len(frames), self.config.stride), len(frames) - 1})
         shrink = self._shrink(frames)
         size = tuple(max(1, round(side / shrink)) for side in frames.shape[1:3])
@@ -102,17 +104,21 @@ class FaceFilter:
             part = chosen[start : start + batch]
             small = frames[part] if shrink == 1 else _resized(frames[part], size)
             # A face of just the least size must not flicker in and out of being found: seek somewhat smaller ones.
-            faces = self.detector(small, min_face=0.8 * self.config.min_px, confidence=self.config.confidence)
+            faces = self.detector(
+                small, min_face=0.8 * self.config.min_px, confidence=min(self.config.keep, self.config.confidence)
+            )
             for i, t in enumerate(part):
-                seen[t] = faces.of(i)[:, :4] * shrink
+                seen[t] = faces.of(i) * [shrink, shrink, shrink, shrink, 1]
         return seen
 
     def _shrink(self, frames: np.ndarray) -> float:
         return max(1.0, max(frames.shape[1:3]) / self.config.max_side)
 
-    def _large(self, boxes_N4: np.ndarray) -> bool:
-        """Whether a face was large enough at least once."""
-        return bool((boxes_N4[:, 2:] - boxes_N4[:, :2] >= self.config.min_px).all(1).any())
+    def _counts(self, track: Track) -> bool:
+        """Whether the detector was sure of a face once, and it was large enough once."""
+        boxes_N4 = np.array(track.boxes)
+        large = (boxes_N4[:, 2:] - boxes_N4[:, :2] >= self.config.min_px).all(1).any()
+        return bool(large and max(track.scores) >= self.config.confidence)
 
 
 def whole(boxes_N4: np.ndarray, height: int, width: int) -> np.ndarray:
