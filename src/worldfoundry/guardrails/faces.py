@@ -69,7 +69,7 @@ class FaceFilter:
     def apply(self, item: VideoItem) -> tuple[np.ndarray, Verdict]:
         """New frames with every face in blocks, and what was found where; `error` for what is no uint8 THWC video."""
         if problem := unreadable(item):
-            evidence = {"fix": "Pass decoded uint8 frames."}
+            evidence = {"fix": "Pass decoded uint8 frames and their rate."}
             return getattr(item, "frames", item), Verdict(status="error", guard=self.name, reason=problem, evidence=evidence)
         config, frames = self.config, item.frames
         seen = self._search(frames)
@@ -90,7 +90,8 @@ class FaceFilter:
             "boxes": {str(t): found for t, found in hidden.items()},
             "weights": self.weights,
         }
-        reason = f"{len(tracks)} faces in {len(hidden)} of {len(frames)} frames hidden" if hidden else "no face found"
+        faces = f"{len(tracks)} face{'s' * (len(tracks) > 1)}"
+        reason = f"{faces} hidden in {len(hidden)} of {len(frames)} frames" if hidden else "no face found"
         reason += f"; {len(seen)} frames searched"
         return out, Verdict(status="safe", guard=self.name, category="faces", reason=reason, evidence=evidence)
 

@@ -59,7 +59,9 @@ class FlashGuard:
         """`unsafe` for too much flashing, `error` for anything that is not uint8 THWC frames with a known rate, else `safe`."""
         problem = unreadable(item)
         if problem:
-            return Verdict(status="error", guard=self.name, reason=problem, evidence={"fix": "Pass decoded uint8 frames."})
+            return Verdict(
+                status="error", guard=self.name, reason=problem, evidence={"fix": "Pass decoded uint8 frames and their rate."}
+            )
         count = len(item.frames)
         rise, fall, to_red, from_red = changes(item.frames)
         worst = max(

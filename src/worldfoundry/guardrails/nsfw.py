@@ -46,7 +46,9 @@ class NsfwGuard:
     def check(self, item: VideoItem) -> Verdict:
         """`unsafe` for enough frames at the threshold, `error` for what cannot be read or scored, else `safe`."""
         if problem := unreadable(item):
-            return Verdict(status="error", guard=self.name, reason=problem, evidence={"fix": "Pass decoded uint8 frames."})
+            return Verdict(
+                status="error", guard=self.name, reason=problem, evidence={"fix": "Pass decoded uint8 frames and their rate."}
+            )
         config, count = self.config, len(item.frames)
         scores = self._scores(item, spread(item.frames, item.fps, config.interval_s, config.change))
         if max(scores.values()) >= config.doubt and len(scores) < count:

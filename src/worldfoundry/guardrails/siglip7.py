@@ -58,7 +58,9 @@ class Siglip7Guard:
     def check(self, item: VideoItem) -> Verdict:
         """`unsafe` for any class but safe in any frame looked at, `error` for what cannot be read or scored, else `safe`."""
         if problem := unreadable(item):
-            return Verdict(status="error", guard=self.name, reason=problem, evidence={"fix": "Pass decoded uint8 frames."})
+            return Verdict(
+                status="error", guard=self.name, reason=problem, evidence={"fix": "Pass decoded uint8 frames and their rate."}
+            )
         indices = spread(item.frames, item.fps, self.config.interval_s, self.config.change)
         p_TK = self._probabilities(item, indices)
         if not np.isfinite(p_TK).all():
