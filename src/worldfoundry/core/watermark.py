@@ -60,11 +60,14 @@ def mark(frames_THWC: np.ndarray, id: int, strength: float = STRENGTH) -> np.nda
 def read(frames_THWC: np.ndarray) -> Found:
     """The mark in uint8 RGB frames, cropped or of another size than it was written at."""
     best = Found(id=None, clarity=0.0, scale=1.0)
+    if len(frames_THWC) < PERIOD:
+        return best
+    swung_HW = _swung(frames_THWC)
     for scale in SCALES:
-        frames = _resized(frames_THWC, 1 / scale)
-        if not can_mark(frames):
+        sized_HW = _resized(swung_HW, 1 / scale)
+        if min(sized_HW.shape) < TILE:
             continue
-        clarity, votes_B = votes(frames)
+        clarity, votes_B = _votes(sized_HW, len(frames_THWC))
         id = _decoded(votes_B) if clarity >= MIN_CLARITY else None
         best = max(best, Found(id=id, clarity=round(clarity, 2), scale=scale), key=lambda f: (f.id is not None, f.clarity))
         if id is not None:
@@ -74,7 +77,11 @@ def read(frames_THWC: np.ndarray) -> Found:
 
 def votes(frames_THWC: np.ndarray) -> tuple[float, np.ndarray]:
     """How clearly the pattern stands out at its best shift, and what each bit's blocks say there, float [B]: above 0 is 1."""
-    tile_SS = _folded(frames_THWC)
+    return _votes(_swung(frames_THWC), len(frames_THWC))
+
+
+def _votes(swung_HW: np.ndarray, frames: int) -> tuple[float, np.ndarray]:
+    tile_SS = _folded(swung_HW, CLIP * frames / 2)
     match_SS = np.fft.ifft2(np.fft.fft2(tile_SS) * np.conj(np.fft.fft2(_sync())))
     size_SS = np.abs(match_SS)
     row, column = np.unravel_index(int(size_SS.argmax()), size_SS.shape)
@@ -132,34 +139,42 @@ def _grown(blocks: np.ndarray) -> np.ndarray:
     return blocks.reshape(SIDE, SIDE).repeat(BLOCK, axis=0).repeat(BLOCK, axis=1).astype(np.float32)
 
 
-def _folded(frames_THWC: np.ndarray) -> np.ndarray:
-    """All tiles of all frames added up, each frame turned back by the swing: complex [S, S]."""
-    height, width = frames_THWC.shape[1:3]
-    still_HW = sum((frame @ LUMA for frame in frames_THWC), np.zeros((height, width), np.float32)) / len(frames_THWC)
-    total_HW = np.zeros((height, width), np.complex64)
-    for t, frame in enumerate(frames_THWC):
-        rest_HW = frame @ LUMA - still_HW
-        total_HW += np.clip(rest_HW - _smooth(rest_HW), -CLIP, CLIP) * np.exp(-2j * np.pi * t / PERIOD)
-    padded = np.pad(total_HW, ((0, -height % TILE), (0, -width % TILE)))
+def _swung(frames_THWC: np.ndarray) -> np.ndarray:
+    """What swings at the mark's rate: luma of all frames, each turned back by its place in the swing, complex [H, W]."""
+    turn_T = np.exp(-2j * np.pi * np.arange(len(frames_THWC)) / PERIOD)
+    turn_T -= turn_T.mean()  # what stands still cancels
+    total_HW = np.zeros(frames_THWC.shape[1:3], np.complex64)
+    for turn, frame in zip(turn_T, frames_THWC, strict=True):
+        total_HW += np.complex64(turn) * (frame @ LUMA)
+    return total_HW
+
+
+def _folded(swung_HW: np.ndarray, most: float) -> np.ndarray:
+    """All tiles added up: complex [S, S]. What is smooth is taken away, and no pixel counts more than `most`."""
+    sharp_HW = swung_HW - _smooth(swung_HW)
+    sharp_HW *= np.minimum(1, most / (np.abs(sharp_HW) + 1e-9))
+    padded = np.pad(sharp_HW, [(0, -n % TILE) for n in sharp_HW.shape])
     return padded.reshape(-1, TILE, padded.shape[1] // TILE, TILE).sum(axis=(0, 2))
 
 
 def _smooth(values_HW: np.ndarray) -> np.ndarray:
-    """The mean over a square of three blocks' side."""
-    side = 3 * BLOCK
+    """The mean over a square of about three blocks' side."""
+    side = 3 * BLOCK - 1
     for axis in (0, 1):
         count = values_HW.shape[axis]
-        widths = [(side // 2, side // 2) if a == axis else (0, 0) for a in (0, 1)]
-        sums = np.cumsum(np.pad(values_HW, widths, mode="reflect"), axis=axis, dtype=np.float64)
-        upper, lower = (np.take(sums, np.arange(start, start + count), axis) for start in (side - 1, 0))
-        values_HW = ((upper - lower) / (side - 1)).astype(np.float32)
+        widths = [(side // 2 + 1, side // 2) if a == axis else (0, 0) for a in (0, 1)]
+        sums = np.cumsum(np.pad(values_HW, widths, mode="reflect"), axis=axis, dtype=np.complex128)
+        upper, lower = (np.take(sums, np.arange(start, start + count), axis) for start in (side, 0))
+        values_HW = (upper - lower) / side
     return values_HW
 
 
-def _resized(frames_THWC: np.ndarray, factor: float) -> np.ndarray:
+def _resized(swung_HW: np.ndarray, factor: float) -> np.ndarray:
     if factor == 1:
-        return frames_THWC
+        return swung_HW
     from PIL import Image
 
-    size = tuple(round(n * factor) for n in frames_THWC.shape[2:0:-1])
-    return np.stack([np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BILINEAR)) for frame in frames_THWC])
+    size = tuple(round(n * factor) for n in swung_HW.shape[::-1])
+    parts = (Image.fromarray(part.astype(np.float32)) for part in (swung_HW.real, swung_HW.imag))
+    real, imaginary = (np.asarray(part.resize(size, Image.Resampling.BILINEAR)) for part in parts)
+    return real + 1j * imaginary
