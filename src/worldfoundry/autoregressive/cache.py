@@ -1,10 +1,10 @@
 """What decoding remembers: keys and values of all tokens so far, in memory that is taken once.
 
-Legend: B batch, g key and value heads, M places, d head width.
+Legend: N layers, B batch, g key and value heads, M places, L places of this call, P places up to its last, d head width.
 """
 
 from dataclasses import dataclass, field
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -14,6 +14,15 @@ from worldfoundry.core.errors import UsageError
 from worldfoundry.nn.memo import Memo
 
 
+class Places(NamedTuple):
+    """Views of one layer: keys and values [B, g, P, d] so far and, as the last of them, those [B, g, L, d] to be written."""
+
+    keys: Tensor
+    values: Tensor
+    new_keys: Tensor
+    new_values: Tensor
+
+
 @dataclass(kw_only=True)
 class KVCache:
     """Per layer the keys (normalised and rotated) and values of `length` tokens; the same number for the whole batch.
@@ -21,11 +30,15 @@ class KVCache:
     The network appends; `truncate` forgets. `memo` holds what the text gave (keys and values of the cross-attention).
     """
 
-    keys: list[Tensor]
-    values: list[Tensor]
+    stored_2NBgMd: Tensor
     length: int = 0
     text: object = None
     memo: Memo = field(default_factory=dict)
+    keys: tuple[Tensor, ...] = field(init=False)
+    values: tuple[Tensor, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.keys, self.values = (part.unbind() for part in self.stored_2NBgMd)
 
     @classmethod
     def empty(
@@ -37,9 +50,8 @@ class KVCache:
                 f"This model's context holds {config.max_seq_len} tokens, not {max_len!r}.",
                 "Ask for fewer tokens, or slide the window over whole latent frames.",
             )
-        shape = (batch_size, config.num_kv_heads, max_len, config.head_dim)
-        keys, values = ([torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_layers)] for _ in range(2))
-        return cls(keys=keys, values=values)
+        shape = (2, config.num_layers, batch_size, config.num_kv_heads, max_len, config.head_dim)
+        return cls(stored_2NBgMd=torch.zeros(shape, dtype=dtype, device=device))
 
     @property
     def max_len(self) -> int:
@@ -48,6 +60,13 @@ class KVCache:
     @property
     def batch_size(self) -> int:
         return self.keys[0].shape[0]
+
+    def places(self, start: int, stop: int) -> list[Places]:
+        """Each layer's views of the places up to `stop`, of which those from `start` on are new: a few cuts for all layers."""
+        known, new = self.stored_2NBgMd.narrow(4, 0, stop), self.stored_2NBgMd.narrow(4, start, stop - start)
+        layers = len(self.keys)
+        known, new = known.flatten(0, 1).unbind(), new.flatten(0, 1).unbind()
+        return [Places(*four) for four in zip(known[:layers], known[layers:], new[:layers], new[layers:], strict=True)]
 
     def truncate(self, length: int) -> None:
         """Forget the tokens from `length` on (guesses that were not accepted). Raises UsageError beyond what is held."""

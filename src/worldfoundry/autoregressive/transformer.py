@@ -186,9 +186,9 @@ class Transformer(nn.Module):
 
     def for_decoding(self) -> "Transformer":
         """The same function in fewer operations, with its own packed copies of the weights as they are now; see `lean.py`."""
-        from worldfoundry.autoregressive.lean import for_decoding
+        from worldfoundry.autoregressive.lean import LeanTransformer
 
-        return for_decoding(self)
+        return LeanTransformer(self)
 
     def logits(self, hidden_D: Tensor) -> Tensor:
         """[..., D] → [..., V]."""
