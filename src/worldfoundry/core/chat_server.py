@@ -53,6 +53,10 @@ class ChatServer:
         usage = said.get("usage") if isinstance(said, dict) else None
         return text, int((usage or {}).get("completion_tokens") or 0)
 
+    def post(self, path: str, body: Mapping[str, Any]) -> Any:
+        """The JSON that the server answers to another of its interfaces (`/moderations`). Raises as `complete` does."""
+        return self._ask(path, body)
+
     def model(self) -> str:
         """The model that is asked."""
         if self._chosen:

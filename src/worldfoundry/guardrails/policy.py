@@ -10,7 +10,9 @@ from pydantic import Field, field_validator, model_validator
 from worldfoundry.core.config import Config
 from worldfoundry.core.errors import ConfigError
 from worldfoundry.guardrails.faces import FacesConfig
+from worldfoundry.guardrails.classifier import ClassifierConfig
 from worldfoundry.guardrails.flash import FlashConfig
+from worldfoundry.guardrails.llm import LlmConfig
 from worldfoundry.guardrails.nsfw import NsfwConfig
 from worldfoundry.guardrails.registry import GUARDS, guard_class, is_own
 from worldfoundry.guardrails.siglip7 import Siglip7Config
@@ -45,14 +47,18 @@ class GuardPolicy(Config):
     """Why something is let pass; required then, and recorded with every output."""
     text_guards: tuple[str, ...] = ("blocklist",)
     """Guards for prompts, by name or module:Class."""
-    video_guards: tuple[str, ...] = ("flash",)
+    video_guards: tuple[str, ...] = ("flash", "nsfw")
     """Guards for frames, by name or module:Class."""
-    transforms: tuple[str, ...] = ()
+    transforms: tuple[str, ...] = ("faces",)
     """What is hidden in frames before the guards look and they leave, by name or module:Class."""
     timeout_s: float = Field(default=60.0, gt=0)
     """A guard that takes longer counts as failed; loading its weights does not count."""
     blocklist: BlocklistConfig = BlocklistConfig()
     """Word list for prompts."""
+    classifier: ClassifierConfig = ClassifierConfig()
+    """Learned classifier of prompts."""
+    llm: LlmConfig = LlmConfig()
+    """Language model that judges prompts, of your own."""
     flash: FlashConfig = FlashConfig()
     """Photosensitive flashing."""
     nsfw: NsfwConfig = NsfwConfig()

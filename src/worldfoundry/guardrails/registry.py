@@ -12,7 +12,11 @@ from worldfoundry.core.registry import resolve
 Kind = Literal["text", "video", "transform"]
 
 GUARDS: dict[Kind, dict[str, str]] = {
-    "text": {"blocklist": "worldfoundry.guardrails.text:BlocklistGuard"},
+    "text": {
+        "blocklist": "worldfoundry.guardrails.text:BlocklistGuard",
+        "classifier": "worldfoundry.guardrails.classifier:ClassifierGuard",
+        "llm": "worldfoundry.guardrails.llm:LlmGuard",
+    },
     "video": {
         "flash": "worldfoundry.guardrails.flash:FlashGuard",
         "nsfw": "worldfoundry.guardrails.nsfw:NsfwGuard",

@@ -64,11 +64,17 @@ class MiniLM(nn.Module):
 
     def forward(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
         """[B, L] token ids and mask (1 = token, 0 = padding; at least one token each) → [B, L, D]."""
+        return self.states(ids_BL, mask_BL)[-1]
+
+    def states(self, ids_BL: Tensor, mask_BL: Tensor) -> list[Tensor]:
+        """The hidden states [B, L, D] after each layer."""
+        found = []
         positions = torch.arange(ids_BL.shape[1], device=ids_BL.device)
         x_BLD = self.norm(self.words(ids_BL) + self.positions(positions) + self.types.weight[0])
         for layer in self.layers:
             x_BLD = layer(x_BLD, mask_BL.bool()[:, None, None])
-        return x_BLD
+            found.append(x_BLD)
+        return found
 
 
 # Ours → BERT's, outside and inside a layer. Every entry has a weight; all but embeddings a bias.
