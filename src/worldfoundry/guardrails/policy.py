@@ -9,8 +9,8 @@ from pydantic import Field, field_validator, model_validator
 
 from worldfoundry.core.config import Config
 from worldfoundry.core.errors import ConfigError
-from worldfoundry.guardrails.faces import FacesConfig
 from worldfoundry.guardrails.classifier import ClassifierConfig
+from worldfoundry.guardrails.faces import FacesConfig
 from worldfoundry.guardrails.flash import FlashConfig
 from worldfoundry.guardrails.llm import LlmConfig
 from worldfoundry.guardrails.nsfw import NsfwConfig
