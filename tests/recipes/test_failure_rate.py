@@ -56,7 +56,9 @@ def test_videos_are_made_judged_and_counted(make_dataset, world, tmp_path, capsy
     with judged.open("w", newline="") as file:
         csv.writer(file).writerows([("video", "verdict"), (mine[0], "ok"), (mine[1], "appears"), (mine[2], "")])
     assert main([*words, "--judgements", str(judged)]) == 0
-    rows = json.loads((tmp_path / "out" / "judged.json").read_text())["rows"]
+    counted = json.loads((tmp_path / "out" / "judged.json").read_text())
+    assert counted["worlds"][world]["top_p"] == wf.load(world).config.top_p
+    rows = counted["rows"]
     (row,) = [row for row in rows if "judged" in row]
     assert (row["world"], row["prefix_frames"]) == (world, 5)
     appears = row["judged"]["appears"]

@@ -17,7 +17,7 @@ import numpy as np
 
 from worldfoundry.core.devices import hardware
 from worldfoundry.core.errors import DataError
-from worldfoundry.core.files import atomic_path, write_json
+from worldfoundry.core.files import atomic_path, read_fields, write_json
 from worldfoundry.core.progress import say
 from worldfoundry.data.clips import ClipDataset
 from worldfoundry.evaluation.failure import (
@@ -54,13 +54,16 @@ def failure_rate(config: FailureRateConfig) -> dict[str, Any]:
 
     Raises UsageError for what is no world, DataError for clips that are too short and for judgements of other videos.
     """
+    made = config.out / "results.json"
     settings = {} if config.judgements else make_videos(config)
     table = read_videos(config.out / "videos.csv")
+    if config.judgements:
+        settings = {name: value for name, value in read_fields(made).items() if name != "rows"}
     verdicts: dict[str, str] = {}
     for path in config.judgements:
         verdicts |= read_judgements(path, [video.name for video in table])
     results = {**settings, "rows": list(result_rows(table, verdicts))}
-    write_json(config.out / ("judged.json" if config.judgements else "results.json"), results)
+    write_json(config.out / "judged.json" if config.judgements else made, results)
     return results
 
 
