@@ -118,7 +118,7 @@ def test_the_default_policy_works_on_a_fresh_install():
     guardrails = Guardrails.from_policy(GuardPolicy())
     assert [v.status for v in guardrails.enforce_text("the arm lifts the red cube")] == ["safe"]
     assert [v.status for v in guardrails.enforce_text("")] == ["safe"]  # a world can be unprompted
-    assert [v.status for v in guardrails.enforce_video(FRAMES, 24)] == ["safe"]
+    assert [v.status for v in guardrails.enforce_video(FRAMES, 24)] == ["safe", "safe"]
     with pytest.raises(BlockedError):
         guardrails.enforce_text("a man murders his neighbour")
     with pytest.raises(GuardUnavailable):
@@ -164,6 +164,7 @@ def test_guards_cannot_change_the_frames():
         ({"text_guards": ["flash"]}, "Unknown text guard 'flash'"),
         ({"video_guards": ["blocklist"]}, "Unknown video guard"),
         ({"timeout_s": 0}, "timeout_s"),
+        ({"transforms": []}, "transforms without 'faces' needs a reason"),
         ({"action": "blok"}, "action"),
         ({"flash": {"area": 2}}, "flash.area"),
     ],

@@ -178,16 +178,30 @@ def test_how_much_stays_is_the_worlds(frames):
 # -- as a stream ----------------------------------------------------------------------------------------------------
 
 
-def test_the_stream_is_the_video_in_latent_frames(world, frames):
+@pytest.fixture
+def without_transforms(world, monkeypatch):
+    """Nothing is hidden in frames, so that none is held back."""
+    policy = GuardPolicy.from_dict({"transforms": [], "reason": "a test of the stream alone"})
+    monkeypatch.setattr(world, "guardrails", Guardrails.from_policy(policy))
+
+
+def test_faces_hold_back_the_frames_that_they_may_still_change(world, frames):
+    """The pieces come later, and together are the same video."""
+    pieces = list(world.stream(input=frames, num_frames=19, seed=2))
+    assert [len(piece) for piece in pieces] == [1, 4, 4, 4, 2, 4]
+    assert np.array_equal(np.concatenate(pieces), world.generate(input=frames, num_frames=19, seed=2).frames)
+
+
+def test_the_stream_is_the_video_in_latent_frames(world, frames, without_transforms):
     stream = world.stream(input=frames, num_frames=19, seed=2)
     pieces = list(stream)
     assert [len(piece) for piece in pieces] == [5, 4, 4, 4, 2]
     assert np.array_equal(np.concatenate(pieces), world.generate(input=frames, num_frames=19, seed=2).frames)
-    assert {verdict.guard for verdict in stream.verdicts} == {"flash"}
+    assert {verdict.guard for verdict in stream.verdicts} == {"flash", "nsfw"}
     assert stream.tally.tokens == 4 * 16
 
 
-def test_a_piece_comes_before_the_next_is_drawn(world, frames):
+def test_a_piece_comes_before_the_next_is_drawn(world, frames, without_transforms):
     stream = world.stream(input=frames, num_frames=17)
     tokens = [stream.tally.tokens for _ in stream]
     assert tokens == [0, 16, 32, 48]

@@ -102,7 +102,8 @@ class GuardPolicy(Config):
         for field in ("text_guards", "video_guards", "transforms"):
             given, usual = getattr(self, field), type(self).model_fields[field].default
             missing = [name for name in usual if name not in given]
-            if missing and given and not self.reason.strip():  # an empty list needs none: it blocks
+            # An empty list of guards needs no reason: it blocks. Without transforms nothing blocks, so that needs one.
+            if missing and (given or field == "transforms") and not self.reason.strip():
                 raise ValueError(f"{field} without {missing[0]!r} needs a reason, which is recorded with every output")
         fixed = [n for n, action in self.actions.items() if action == "blur" and n in {*GUARDS["text"], *GUARDS["video"]}]
         if fixed:
