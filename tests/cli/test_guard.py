@@ -108,3 +108,15 @@ def test_flashing_across_a_border_is_found(flashing):
     guardrails = Guardrails.from_policy(GuardPolicy())
     found = [guardrails.check_video(p.frames, p.fps)[0].status for p in pieces(flashing, max_bytes=1)]
     assert "unsafe" in found
+
+
+def test_the_mark_of_generated_videos_is_found(tmp_path, flashing, capsys):
+    frames = np.random.default_rng(0).integers(60, 190, (1, 8, 10, 3), dtype=np.uint8).repeat(16, 0).repeat(12, 1).repeat(12, 2)
+    path = wf.WorldVideo(frames=frames, fps=12, seed=3).save(tmp_path / "made.mp4")
+    id = json.loads(path.with_suffix(".json").read_text())["watermark"]["id"]
+    assert main(["guard", "watermark", str(path)]) == 0
+    assert f"marked {id}" in capsys.readouterr().out
+    assert main(["guard", "watermark", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["id"] == id
+    assert main(["guard", "watermark", str(flashing)]) == 1
+    assert "no mark found" in capsys.readouterr().out

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
+from pydantic import Field
 
 from worldfoundry.core.config import Config
 from worldfoundry.core.errors import BlockedError, GuardUnavailable
@@ -50,6 +51,17 @@ class GuardVideoConfig(GuardImageConfig):
     """The video."""
 
 
+class GuardWatermarkConfig(Config):
+    """Look for the invisible mark that generated videos carry. Exit 0 found, 1 not found."""
+
+    file: tyro.conf.Positional[Path]
+    """The video, also cropped, cut, resized or encoded anew."""
+    max_frames: int = Field(default=240, ge=8)
+    """Frames that are read, from the beginning."""
+    as_json: Annotated[bool, tyro.conf.arg(name="json"), tyro.conf.FlagCreatePairsOff] = False
+    """Print what was found as JSON."""
+
+
 def run_text(config: GuardTextConfig) -> int:
     from worldfoundry.guardrails.api import text
 
@@ -66,6 +78,24 @@ def run_video(config: GuardVideoConfig) -> int:
     from worldfoundry.guardrails.api import video
 
     return _show(video(config.file, policy=config.policy), config)
+
+
+def run_watermark(config: GuardWatermarkConfig) -> int:
+    from worldfoundry.core.video_io import read_video
+    from worldfoundry.core.watermark import MIN_CLARITY, read
+
+    found = read(read_video(config.file, max_frames=config.max_frames).frames)
+    facts = {"id": None if found.id is None else f"{found.id:08x}", "clarity": found.clarity, "scale": round(found.scale, 4)}
+    if config.as_json:
+        print(json.dumps(facts))
+    elif found.id is None:
+        print(f"no mark found (clarity {found.clarity:g}; a mark starts at {MIN_CLARITY:g})")
+    else:
+        size = "" if found.scale == 1 else f", at {found.scale:.2g} times the size it was written at"
+        print(
+            f"marked {facts['id']} (clarity {found.clarity:g}{size}): made by WorldFoundry; the JSON beside the original has this id"
+        )
+    return 0 if found.id is not None else 1
 
 
 def _show(report: "Report", config: GuardTextConfig | GuardImageConfig) -> int:
@@ -87,4 +117,5 @@ SUBCOMMANDS = {
     "text": (GuardTextConfig, run_text, "check a prompt"),
     "image": (GuardImageConfig, run_image, "check an image"),
     "video": (GuardVideoConfig, run_video, "check every frame of a video"),
+    "watermark": (GuardWatermarkConfig, run_watermark, "look for the invisible mark of generated videos"),
 }
