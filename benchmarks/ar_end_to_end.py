@@ -5,13 +5,16 @@
 Per round, interleaved: plain decoding, copied guesses and (where the world has heads) Medusa's, each as a guarded stream of one
 video, detokenisation included, after one warm-up of each. Without --world the network is of nano size with random weights: the same
 work per pass, but nothing is said of how often guesses are right. Without --clip the prefix is a frame of noise that was blurred.
-The guards look at every piece; what they say of random pictures is not asked. Writes benchmarks/ar_end_to_end.json.
+The guards look at every piece; what they say of random pictures is not asked. Beside wall clock stands the processor time of all
+threads (names with `cpu`), which means more on a busy machine, and how it divides: prefix to tokens, drawing tokens, tokens to
+pixels, guards. Writes benchmarks/ar_end_to_end.json.
 """
 
 import argparse
 import os
 import statistics
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,21 +51,63 @@ def prefix_of(world: AutoregressiveWorld, clip: Path | None) -> np.ndarray:
     return np.repeat((smooth * 255).byte().numpy()[None], count, axis=0)
 
 
-def one(world: AutoregressiveWorld, prefix: np.ndarray, way: Any, seed: int) -> dict[str, float]:
-    """A video as a stream; the clock starts with the request."""
-    start = time.perf_counter()
+class Stages:
+    """Processor seconds of the stages of a world, until `take`."""
+
+    def __init__(self, world: AutoregressiveWorld) -> None:
+        self.cpu_s: dict[str, float] = {}
+        for owner, name, stage in (
+            (world.tokenizer, "encode_indices", "prefix to tokens"), (world, "_pixels", "tokens to pixels"),
+            (world, "_tokens", "drawing tokens"), (world.guardrails, "enforce_video", "guards"), (world.guardrails, "release", "guards"),
+        ):  # fmt: skip
+            wrap = self._pieces if name.startswith("_") else self._call
+            setattr(owner, name, wrap(getattr(owner, name), stage))
+
+    def take(self) -> dict[str, float]:
+        """What each took itself: tokens are drawn, and before them the prefix encoded, where pixels are asked for."""
+        found, self.cpu_s = {"prefix to tokens": 0.0, **self.cpu_s}, {}
+        found["tokens to pixels"] -= found["drawing tokens"]
+        found["drawing tokens"] -= found["prefix to tokens"]
+        return {f"cpu_s: {name}": seconds for name, seconds in found.items()}
+
+    def _call(self, function: Callable[..., Any], stage: str) -> Callable[..., Any]:
+        def timed(*given: Any, **named: Any) -> Any:
+            start = time.process_time()
+            made = function(*given, **named)
+            self.cpu_s[stage] = self.cpu_s.get(stage, 0.0) + time.process_time() - start
+            return made
+
+        return timed
+
+    def _pieces(self, function: Callable[..., Iterator[Any]], stage: str) -> Callable[..., Iterator[Any]]:
+        def timed(*given: Any, **named: Any) -> Iterator[Any]:
+            pieces, end = function(*given, **named), object()
+            following = self._call(lambda: next(pieces, end), stage)
+            while (piece := following()) is not end:
+                yield piece
+
+        return timed
+
+
+def one(world: AutoregressiveWorld, stages: Stages, prefix: np.ndarray, way: Any, seed: int) -> dict[str, float]:
+    """A video as a stream; the clocks start with the request."""
+    start, cpu = time.perf_counter(), time.process_time()
     stream = world.stream(input=prefix, seed=seed, speculate=way)
-    times = [(time.perf_counter() - start, len(piece)) for piece in stream]
-    new = sum(count for _, count in times[1:])
+    times = [(time.perf_counter() - start, time.process_time() - cpu, len(piece)) for piece in stream]
+    frames, (video_s, video_cpu_s, _) = sum(count for _, _, count in times), times[-1]
+    new = frames - times[0][2]
     return {
         "first_new_frame_s": times[1][0],
-        "video_s": times[-1][0],
-        "new_frames_per_s": new / times[-1][0],
-        "frames_per_s": (new + times[0][1]) / times[-1][0],
+        "first_new_frame_cpu_s": times[1][1],
+        "video_s": video_s,
+        "video_cpu_s": video_cpu_s,
+        "new_frames_per_s": new / video_s,
+        "new_frames_per_cpu_s": new / video_cpu_s,
+        "frames_per_cpu_s": frames / video_cpu_s,
         "tokens_per_s": stream.tally.tokens_per_s,
         "forwards": stream.tally.forwards,
         "tokens_per_forward": stream.tally.tokens_per_forward,
-        "share_of_decoding": stream.tally.duration_s / times[-1][0],
+        **stages.take(),
     }
 
 
@@ -84,9 +129,10 @@ def main() -> None:
     load_s, prefix = time.perf_counter() - began, prefix_of(world, options.clip)
     looking = GuardPolicy(action="warn", reason="a benchmark: nothing is handed out")
     world.guardrails = Guardrails.from_policy(looking)
+    stages = Stages(world)
     ways = [way for way in WAYS if way != "medusa" or world.network.medusa is not None]
-    first = {way: one(world, prefix, way, 0)["first_new_frame_s"] for way in ways}  # the very first call after load is plain
-    rounds = [{way: one(world, prefix, way, seed) for way in ways} for seed in range(1, options.rounds + 1)]
+    first = {way: one(world, stages, prefix, way, 0) for way in ways}  # the very first call after load is plain
+    rounds = [{way: one(world, stages, prefix, way, seed) for way in ways} for seed in range(1, options.rounds + 1)]
     spread = {
         way: {
             name: [round(f([r[way][name] for r in rounds]), 4) for f in (statistics.median, min, max)]
@@ -99,7 +145,7 @@ def main() -> None:
         "frames": [world.config.num_frames, world.config.height, world.config.width], "prefix_frames": len(prefix),
         "threads": torch.get_num_threads(), "dtype": str(world.network.embed.weight.dtype), "rounds": options.rounds,
         "load_average": [round(value, 2) for value in (*load[:1], *os.getloadavg()[:1])], "load_s": round(load_s, 3),
-        "first_call_first_new_frame_s": {way: round(value, 3) for way, value in first.items()},
+        "first_calls": {way: {name: round(value, 3) for name, value in row.items()} for way, row in first.items()},
         "median_min_max": spread, "made_with": provenance(),
     })  # fmt: skip
     print(options.out.read_text(encoding="utf-8"))
