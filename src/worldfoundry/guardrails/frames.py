@@ -13,7 +13,7 @@ from worldfoundry.core.contracts import VideoItem
 if TYPE_CHECKING:
     from torch import Tensor
 
-SAMPLES = 24  # pixels along each side that are compared to see whether a picture changed
+SAMPLES, POOL = 96, 4  # pixels taken along each side, and averaged, before two pictures are compared
 
 
 def unreadable(item: Any) -> str:
@@ -34,13 +34,22 @@ def spread(frames: np.ndarray, fps: float, interval_s: float, change: float) -> 
     `change` is the mean absolute difference (of 1) that counts as another picture. 0 for `interval_s` means every frame.
     """
     count, step = len(frames), max(1, round(interval_s * fps)) if interval_s else 1
-    height, width = (max(1, size // SAMPLES) for size in frames.shape[1:3])
-    small = frames[:, height // 2 :: height, width // 2 :: width].astype(np.int16)
+    small = _small(frames)
     taken = [0]
     for t in range(1, count):
         if t - taken[-1] >= step or t == count - 1 or np.abs(small[t] - small[taken[-1]]).mean() > 255 * change:
             taken.append(t)
     return taken
+
+
+def _small(frames: np.ndarray) -> np.ndarray:
+    """Pictures of about 24 x 24 averages, in which small things that move make little difference: float32 (T, h, w, C)."""
+    down, right = (max(1, side // SAMPLES) for side in frames.shape[1:3])
+    some = frames[:, ::down, ::right]
+    high, wide = (min(POOL, side) for side in some.shape[1:3])
+    some = some[:, : some.shape[1] // high * high, : some.shape[2] // wide * wide]
+    cells = some.reshape(len(some), some.shape[1] // high, high, some.shape[2] // wide, wide, 3)
+    return cells.mean((2, 4), dtype=np.float32)
 
 
 def pictures(frames: np.ndarray, indices: list[int], size: int) -> "Tensor":
