@@ -84,7 +84,7 @@ def table(results: Path) -> str:
     }
     lines = [
         f"{first['prefix_frames']} of {first['frames']} frames given: decibels on moving pixels of the others, pooled over clips; 95 % "
-        "bootstrap intervals over sources. Held-out scenes, seeds that no training saw. Made by `worldfoundry evaluate world`.", "",
+        "bootstrap intervals over sources. Held-out scenes, seeds that no training saw. Made by the verb `evaluate world`.", "",
         "| | " + " | ".join(f"{name} ({d['clips']} clips of {d['sources']} sources)" for name, d in domains.items()) + " |",
         "|---" * (len(domains) + 1) + "|",
     ]  # fmt: skip
