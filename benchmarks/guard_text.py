@@ -110,7 +110,9 @@ def ours() -> dict[str, Callable[[str], Any]]:
 
 def peer(python: str, name: str, texts: list[str]) -> list[bool]:
     """What a peer says of every text."""
-    done = subprocess.run([python, "-c", PEER, name], input=json.dumps(texts), capture_output=True, text=True, check=True)
+    done = subprocess.run([python, "-c", PEER, name], input=json.dumps(texts), capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{name} cannot be asked by {python}: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
     return json.loads(done.stdout)
 
 
@@ -145,6 +147,8 @@ def either(said: dict[str, list[str]]) -> list[bool]:
 def measure(path: Path, peers: str | None, label: str) -> dict[str, Any]:
     """Everything that the JSON holds."""
     texts, labels = read_set(path)
+    for name in PEERS if peers else ():
+        peer(str(peers), name, texts[:1])  # fails now rather than after minutes
     guards = ours()
     said, took = judge(guards, texts)
     stopped = {name: [status != "safe" for status in statuses] for name, statuses in said.items()}

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
+from worldfoundry.core.model_store import is_fetched
 from worldfoundry.core.video_io import read_video
+from worldfoundry.guardrails.classifier import ClassifierConfig, ClassifierGuard
 from worldfoundry.guardrails.runner import GuardPolicy, Guardrails
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +32,16 @@ def prompts_in_docs():
 @pytest.mark.parametrize("text", sorted({*captions(), *prompts_in_docs()} - {"…"}))
 def test_our_texts_pass(text):
     assert GUARDS.enforce_text(text)
+
+
+@pytest.mark.skipif(not is_fetched("minilm"), reason="MiniLM is not in the cache")
+def test_our_texts_pass_the_classifier():
+    simulators = yaml.safe_load((ROOT / "benchmarks/guard_prompts/own.yaml").read_text(encoding="utf-8"))["benign"][
+        "simulators"
+    ]
+    guard = ClassifierGuard(ClassifierConfig(download=False))
+    verdicts = {text: guard.check(text) for text in sorted({*captions(), *prompts_in_docs(), *simulators[:40]} - {"…"})}
+    assert not {text: verdict.reason for text, verdict in verdicts.items() if verdict.status != "safe"}
 
 
 def test_there_are_captions_to_check():

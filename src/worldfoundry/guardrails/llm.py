@@ -136,11 +136,13 @@ def _moderated(said: Any) -> Answer:
     """Of `{"results": [{"flagged": bool, "categories": {name: bool}}]}`, all of it well formed."""
     results = said.get("results") if isinstance(said, dict) else None
     one = results[0] if isinstance(results, list) and len(results) == 1 else None
-    flags = one.get("categories") if isinstance(one, dict) else None
-    if not isinstance(flags, dict) or not flags or not isinstance(one.get("flagged"), bool):
+    if not isinstance(one, dict) or not isinstance(one.get("flagged"), bool) or not isinstance(one.get("categories"), dict):
+        raise Unusable(str(said))
+    flags: dict[str, Any] = one["categories"]
+    if not flags:
         raise Unusable(str(said))
     if not all(isinstance(flag, bool) for flag in flags.values()) or (any(flags.values()) and not one["flagged"]):
         raise Unusable(str(said))
-    codes = tuple(sorted(name for name, flag in flags.items() if flag))
+    codes = tuple(sorted(str(name) for name, flag in flags.items() if flag))
     categories = tuple(dict.fromkeys(MODERATION.get(code, code) for code in codes))
     return Answer(judgement="unsafe" if one["flagged"] else "safe", codes=codes, categories=categories)

@@ -6,9 +6,8 @@ It reads English in Latin letters. Three decisions:
   `unread_scripts="allow"` makes it `safe` for those who guard otherwise; the verdict then says how many letters went unread.
 - Other languages in Latin letters are not detected: the list does not know their words, and says nothing about them.
 
-Not undone: words run together, reversed or misspelt, and meaning that no single phrase carries. On 75 sentences written
-after the list and tried once (own set, n = 75), it stopped 10 of 25 unsafe ones and 1 of 50 benign ones: it is a floor,
-and a learned guard belongs beside it.
+Disguises are undone first (`normalize`). Not caught: meaning that no single phrase carries. This guard is a floor, and the learned
+one (`classifier`) belongs beside it; docs/results/guardrails_text.md says what each of them stops.
 """
 
 from collections.abc import Mapping
