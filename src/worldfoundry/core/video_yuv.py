@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -64,6 +65,11 @@ def write_yuv(
     return path
 
 
+def _samples(plane: Any) -> np.ndarray:
+    """A plane's bytes, row by row with their padding; written through."""
+    return np.frombuffer(plane, np.uint8)
+
+
 def chroma_location(frame: av.VideoFrame) -> int:
     """Where in its four pixels a chroma sample of a 4:2:0 frame lies, as H.264 numbers it (0 left, 1 centre, 2 top left).
 
@@ -71,7 +77,7 @@ def chroma_location(frame: av.VideoFrame) -> int:
     frame's own samples are put back.
     """
     frame.make_writable()
-    planes = [np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size) for plane in frame.planes[1:]]
+    planes = [_samples(plane).reshape(-1, plane.line_size) for plane in frame.planes[1:]]
     middle = frame.width // 4, frame.height // 4
     kept = [plane.copy() for plane in planes]
     for axis, plane in enumerate(planes):
@@ -82,7 +88,7 @@ def chroma_location(frame: av.VideoFrame) -> int:
         plane[:] = samples
     found = []
     for plane in full.planes[1:]:
-        at = np.frombuffer(plane, np.uint8)[2 * middle[1] * plane.line_size + 2 * middle[0]]
+        at = _samples(plane)[2 * middle[1] * plane.line_size + 2 * middle[0]]
         found.append(round((128 - int(at)) / (RAMP / 4)))
     return LOCATIONS.get((found[0], found[1]), 0)
 
@@ -90,7 +96,7 @@ def chroma_location(frame: av.VideoFrame) -> int:
 def luma(frame: av.VideoFrame) -> np.ndarray:
     """Luma (uint8 HW), 0 black to 255 white whatever the range of the frame."""
     plane = frame.planes[0]
-    stored_HW = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width]
+    stored_HW = _samples(plane).reshape(-1, plane.line_size)[: frame.height, : frame.width]
     return stored_HW if frame.color_range == ColorRange.JPEG else FULL_RANGE[stored_HW]
 
 
@@ -99,7 +105,7 @@ def crop_yuv(frame: av.VideoFrame, box: Box) -> av.VideoFrame:
     left, top, width, height = box
     parts = []
     for plane, step in zip(frame.planes, (1, 2, 2), strict=True):
-        stored_HW = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+        stored_HW = _samples(plane).reshape(-1, plane.line_size)
         parts.append(stored_HW[top // step : (top + height) // step, left // step : (left + width) // step].ravel())
     cut = av.VideoFrame.from_ndarray(np.concatenate(parts).reshape(-1, width), format=frame.format.name)
     cut.color_range, cut.colorspace = frame.color_range, frame.colorspace

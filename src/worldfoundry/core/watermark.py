@@ -175,6 +175,6 @@ def _resized(swung_HW: np.ndarray, factor: float) -> np.ndarray:
     from PIL import Image
 
     size = tuple(round(n * factor) for n in swung_HW.shape[::-1])
-    parts = (Image.fromarray(part.astype(np.float32)) for part in (swung_HW.real, swung_HW.imag))
+    parts = (Image.fromarray(part.astype(np.float32)) for part in (np.real(swung_HW), np.imag(swung_HW)))
     real, imaginary = (np.asarray(part.resize(size, Image.Resampling.BILINEAR)) for part in parts)
     return real + 1j * imaginary

@@ -36,7 +36,8 @@ class Report:
     def status(self) -> VerdictStatus:
         """The worst that was said; `error` where nobody said anything."""
         said = {verdict.status for verdict in self.verdicts}
-        return next((status for status in WORST_FIRST if status in said), "error")
+        found: list[VerdictStatus] = [status for status in WORST_FIRST if status in said]
+        return found[0] if found else "error"
 
     @property
     def safe(self) -> bool:

@@ -70,7 +70,8 @@ class FaceFilter:
         """New frames with every face in blocks, and what was found where; `error` for what is no uint8 THWC video."""
         if problem := unreadable(item):
             evidence = {"fix": "Pass decoded uint8 frames and their rate."}
-            return getattr(item, "frames", item), Verdict(status="error", guard=self.name, reason=problem, evidence=evidence)
+            shown: Any = getattr(item, "frames", item)
+            return shown, Verdict(status="error", guard=self.name, reason=problem, evidence=evidence)
         config, frames = self.config, item.frames
         seen = self._search(frames)
         tracks = [track for track in follow(seen, config.max_gap) if self._counts(track)]

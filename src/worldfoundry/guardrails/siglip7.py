@@ -112,8 +112,8 @@ def load_head(file: Path, width: int) -> "nn.Module":
         found = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         raise CheckpointError(f"The classifier {str(file)!r} cannot be read.", "Download it again.") from error
-    found = found.get("model", found) if isinstance(found, dict) else {}
-    state = {str(name).removeprefix("network.layers."): tensor for name, tensor in found.items()}
+    weights: Any = found.get("model", found) if isinstance(found, dict) else {}
+    state = {str(name).removeprefix("network.layers."): tensor for name, tensor in weights.items()}
     layers = (nn.Linear(width, 512), nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, 256), nn.BatchNorm1d(256), nn.ReLU())
     head = nn.Sequential(*layers, nn.Linear(256, len(CLASSES)))
     fill(head, state, where=str(file))

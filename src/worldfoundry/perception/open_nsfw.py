@@ -52,6 +52,7 @@ class OpenNSFW(nn.Module):
                 channels = 4 * width
         self.blocks = nn.ModuleList(blocks)
         self.classifier = nn.Linear(channels, 2)  # safe, not safe
+        self.mean_C: Tensor
         self.register_buffer("mean_C", torch.tensor(MEAN_BGR), persistent=False)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ Legend: B pictures, C channels, H height, W width, A anchors, N boxes (left, top
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -185,8 +186,8 @@ def load_retinaface(file: Path) -> RetinaFace:
         found = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         raise CheckpointError(f"The RetinaFace weights {str(file)!r} cannot be read.", "Download them again.") from error
-    found = found.get("state_dict", found) if isinstance(found, dict) else {}
-    return from_published({str(name).removeprefix("module."): tensor for name, tensor in found.items()}, str(file))
+    weights: Any = found.get("state_dict", found) if isinstance(found, dict) else {}
+    return from_published({str(name).removeprefix("module."): tensor for name, tensor in weights.items()}, str(file))
 
 
 def from_published(state: dict[str, Tensor], where: str = "the RetinaFace weights") -> RetinaFace:

@@ -110,7 +110,7 @@ class SiglipVision(nn.Module):
         """[B, 3, size, size] in [-1, 1] → [B, D], not normalised."""
         x_BLD = self.embeddings["patch_embedding"](x_BCHW).flatten(2).transpose(1, 2)
         x_BLD = x_BLD + self.embeddings["position_embedding"].weight
-        for layer in self.encoder["layers"]:
+        for layer in self.encoder["layers"].children():
             x_BLD = layer(x_BLD)
         return self.head(self.post_layernorm(x_BLD))
 

@@ -31,7 +31,7 @@ class Taxonomy:
     labels: tuple[str, ...]
     centroids_ND: np.ndarray
 
-    def classify(self, embedding_D: np.ndarray) -> dict[str, str | float]:
+    def classify(self, embedding_D: np.ndarray) -> dict[str, Any]:
         """The nearest label, its cosine (-1 to 1), and by how much it beats the next (0 to 2)."""
         return _decided(self.labels, self.centroids_ND @ unit(embedding_D), least=-1.0)
 
@@ -79,7 +79,7 @@ def classifier(place: str, embedder: str) -> Callable[[np.ndarray], dict[str, An
     return classify
 
 
-def _decided(labels: Sequence[str], values_N: np.ndarray, *, least: float) -> dict[str, str | float]:
+def _decided(labels: Sequence[str], values_N: np.ndarray, *, least: float) -> dict[str, Any]:
     """The largest value, and its lead over the next; over `least` where there is no other."""
     best, *others = np.argsort(-values_N, kind="stable").tolist()
     margin = float(values_N[best] - (values_N[others[0]] if others else least))
