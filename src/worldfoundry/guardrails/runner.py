@@ -251,7 +251,8 @@ class _Named:
     """A guard of the policy, built at its first item: nothing is loaded for texts that nobody gives."""
 
     def __init__(self, kind: Kind, name: str, policy: GuardPolicy) -> None:
-        self.kind, self.name, self.policy = kind, name, policy
+        self.kind: Kind = kind
+        self.name, self.policy = name, policy
         self.guard: Any = None
 
     def build(self) -> Any:
