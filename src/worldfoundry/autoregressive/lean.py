@@ -128,7 +128,8 @@ class LeanBlock(nn.Module):
         if cached is None:
             k = k.to(v.dtype)
         else:
-            cached.new_keys.copy_(k), cached.new_values.copy_(v)
+            cached.new_keys.copy_(k)
+            cached.new_values.copy_(v)
             k, v = cached.keys, cached.values
         return grouped_attention(q.to(v.dtype), k, v, causal=True).transpose(1, 2).reshape(B, L, h * self.head_dim)
 
