@@ -22,7 +22,7 @@ Action = Literal["block", "warn", "blur"]
 Preset = Literal["balanced", "strict", "off"]
 PRESETS: dict[str, dict[str, Any]] = {
     "balanced": {},
-    "strict": {"flash": {"area": 0.1}},
+    "strict": {"text_guards": ("blocklist", "classifier"), "flash": {"area": 0.1}},
     "off": {"action": "off"},
 }
 """What a preset puts in the place of options that were left at their default."""
@@ -38,7 +38,7 @@ class GuardPolicy(Config):
     """
 
     preset: Preset = "balanced"
-    """balanced; strict: lower thresholds; off: no guard looks. Options that are given besides count for more."""
+    """balanced; strict: also the learned text classifier, and lower thresholds; off: no guard looks. Other options count for more."""
     action: Literal["block", "warn", "off"] = "block"
     """block: nothing unsafe or unchecked leaves. warn: guards look and objections are printed. off: no guard looks."""
     actions: dict[str, Action] = Field(default_factory=dict)
