@@ -58,6 +58,8 @@ def test_styled_letters_fold_to_plain_ones(text):
         ("mudrer", "murder"),
         ("murdder", "murder"),
         ("su1cid3", "suicide"),
+        ("robto", "robot"),
+        ("kill_a_man", "man"),
         ("m🔪u🔪r🔪d🔪e🔪r", "murder"),
     ],
 )
@@ -120,7 +122,7 @@ def test_tricks_on_the_whole_text_are_undone(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["the robot lifts a red cube", "a drive from Scunthorpe to Essex", "mergulho kapten zwolle brum", "R2D2 at 720p"]
+    "text", ["the robot lifts a red cube", "a drive from Scunthorpe to Essex", "mergulho kapten zwolle brum", "R2D2 at 720p", "time lapse of beets"]
 )
 def test_texts_that_make_sense_or_never_will_are_left_alone(text):
     assert reading(text, packaged_lexicon()) == tokens(fold(text))

@@ -93,10 +93,10 @@ def _spelled(chunk: str, lexicon: Lexicon) -> list[str] | None:
         return None
     parts = re.findall(r"[a-z]+", chunk)
     marked = [part for part in re.split(r"[^a-z0-9@$!|+(€£*]+", chunk) if part]
-    if len(marked) >= 2 and all(len(part) >= 2 and lexicon.knows(part) for part in marked):
+    if len(marked) >= 2 and all(map(lexicon.knows, marked)) and sum(map(len, marked)) >= 2 * len(marked):
         return marked  # pick-and-place
     found = lexicon.best([*_candidates(chunk), *_candidates(bare)]) or _starred(chunk, lexicon)
-    if found and (len(found) >= 4 or found in lexicon.listed):
+    if found and (len(found) >= 4 or found in lexicon.listed or (len(found) == 3 and len("".join(parts)) >= 2)):
         return None if found == chunk else [found]
     if chunk.isalpha():
         return _unknown(chunk, lexicon)
@@ -111,6 +111,9 @@ def _unknown(word: str, lexicon: Lexicon) -> list[str] | None:
         return [word[::-1]]
     if slip := lexicon.misspelt(word):
         return [slip]
+    swaps = (word[:i] + word[i + 1] + word[i] + word[i + 2 :] for i in range(1, len(word) - 1))
+    if meant := lexicon.best(swapped for swapped in swaps if len(word) >= 4 and swapped in lexicon.cost):
+        return [meant]
     pieces = lexicon.split(word) if len(word) >= 8 else None
     return pieces if pieces and 3 <= len(pieces) <= len(word) // 3 else None  # two words are a compound more often
 
@@ -178,9 +181,11 @@ def reading(text: str, lexicon: Lexicon) -> list[str]:
     folded = fold(text)
     if _sense(folded, lexicon) < 0.5:
         backwards = " ".join(word[::-1] for word in folded.split())
-        for other in (folded[::-1], backwards, codecs.encode(folded, "rot13")):
-            if len(tokens(other)) >= 2 and _sense(other, lexicon) > 0.8:
-                return undisguise(other, lexicon)
+        if len(tokens(backwards)) >= 2 and _sense(backwards, lexicon) > 0.8:  # either order of the words may be meant
+            return [*undisguise(folded[::-1], lexicon), ".", *undisguise(backwards, lexicon)]
+        turned = codecs.encode(folded, "rot13")
+        if len(tokens(turned)) >= 2 and _sense(turned, lexicon) > 0.8:
+            return undisguise(turned, lexicon)
     return undisguise(folded, lexicon)
 
 
