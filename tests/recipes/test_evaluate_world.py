@@ -130,7 +130,9 @@ def test_a_diffusion_decoders_ceiling_is_what_it_draws_of_the_true_tokens(monkey
 
         def decode(self, indices_BTHW, *, fps, generators):
             first = [generator.initial_seed() for generator in generators]
-            return ((indices_BTHW + 1) * 127.5).round().byte().numpy()[..., None] + np.uint8(first)[:, None, None, None, None]
+            return ((indices_BTHW + 1) * 127.5).round().byte().numpy()[..., None] + np.array(first, np.uint8)[
+                :, None, None, None, None
+            ]
 
     monkeypatch.setattr("worldfoundry.recipes.futures.load_token_decoder", lambda *_, **__: Decoder())
     plain = wf.load(autoregressive(tmp_path / "plain"))
