@@ -14,12 +14,14 @@ BANNED = ("torchvision", "torchcodec", "lightning", "pytorch-lightning", "hydra-
 
 def test_public_names_are_these():
     assert set(worldfoundry.__all__) == {
+        "GuardPolicy",
         "Verdict",
         "WorldFoundryError",
         "WorldVideo",
         "__version__",
         "curate",
         "from_original",
+        "guard",
         "load",
     }
     assert dir(worldfoundry) == sorted(worldfoundry.__all__)

@@ -149,18 +149,13 @@ class DiffusionWorld:
         wanted = wants_upsampling(upsample_prompt, prompts_of(request), self.config, frames_given=given)
         told = tell(prompts_of(request), self.upsampler if wanted else None, self.guardrails, seed=seed)
         request = request.replace(prompt=told.prompts[0], later_prompts=told.prompts[1:])
-        verdicts += told.verdicts
         with memory_errors_explained(lambda: self._too_large(request)):
             frames = self.sample(
                 request, [start], None if acts is None else acts[None], ends=[ending], callback_on_step_end=callback_on_step_end
             )[0]
         frames, said = self.guardrails.release(frames, request.fps)
-        verdicts += said
-        record = {
-            **self._record(request, acts, input=input, end=end),
-            **told.record,
-            **guarded(self.guardrails.policy, verdicts),
-        }
+        verdicts += told.verdicts + said
+        record = self._record(request, acts, input=input, end=end) | told.record | guarded(self.guardrails.policy, verdicts)
         return WorldVideo(frames=frames, fps=request.fps, seed=seed, config=record, verdicts=verdicts)
 
     def resolve(self, **asked: Any) -> Request:
