@@ -33,6 +33,11 @@ def flashing(tmp_path):
         (["text", "the arm lifts the red cube", *LIST], 0, ["safe", "blocklist"]),
         (["text", "", *LIST], 0, ["nothing to judge"]),
         (["text", "a man murders his neighbour", *LIST], 3, ["unsafe", "violence", "'murders'"]),
+        (
+            ["text", "a man murders his neighbour", *LIST, "--policy.actions", "violence", "warn", "--explain"],
+            3,
+            ["violence warn: a test"],
+        ),
         (["text", "机器人", *LIST], 4, ["skipped", "unread_scripts"]),
         (["text", "机器人", *LIST, "--policy.blocklist.unread-scripts", "allow"], 0, ["went unread"]),
         (["text", "x", "--policy.text-guards"], 4, ["no text guard is configured"]),

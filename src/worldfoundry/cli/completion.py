@@ -110,7 +110,9 @@ def _negated(flag: str) -> str:
 
 
 def _choices(annotation: Any) -> tuple[str, ...]:
-    """The words of a Literal, also inside `X | None` or a tuple."""
+    """The words of a Literal, also inside `X | None` or a tuple; of a mapping none, since its keys are free."""
+    if get_origin(annotation) is dict:
+        return ()
     if get_origin(annotation) is Literal:
         return tuple(str(word) for word in get_args(annotation))
     return tuple(word for part in get_args(annotation) for word in _choices(part))

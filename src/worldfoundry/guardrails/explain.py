@@ -19,7 +19,7 @@ def table(report: Report) -> list[str]:
     lines = [f"{HEADLINES[report.status]}" + (f": {'; '.join(describe(v) for v in against)}" if against else ""), ""]
     lines.append(f"{'status':<9}{'guard':<12}{'category':<17}reason")
     for verdict in rows:
-        lines.append(f"{verdict.status:<9}{verdict.guard:<12}{verdict.category or '-':<17}{verdict.reason or '-'}")
+        lines.append(f"{verdict.status:<8} {verdict.guard:<11} {verdict.category or '-':<16} {verdict.reason or '-'}")
         if verdict.blocks and verdict.evidence.get("fix"):
             lines.append(f"{'':<38}{verdict.evidence['fix']}")
     return lines

@@ -192,7 +192,8 @@ def prepared(guard: Any, timeout_s: float) -> Any:
         return guard
     except (Exception, SystemExit) as error:  # noqa: BLE001  # a guard that cannot be made ready must block, and say why
         reason = f"it could not be made ready: {type(error).__name__}: {getattr(error, 'message', error)}"
-        return _Absent(_name(guard), reason, str(getattr(error, "hint", "")) or "Run `worldfoundry doctor`.")
+        own = "Install its module, or put the folder of it on PYTHONPATH." if isinstance(error, ImportError) else ""
+        return _Absent(_name(guard), reason, str(getattr(error, "hint", "")) or own or "Run `worldfoundry doctor`.")
 
 
 def _within(name: str, timeout_s: float, work: Callable[[], Any]) -> Any:
