@@ -26,10 +26,10 @@ class GetConfig(Config):
 
 def run_list(config: ListConfig) -> int:
     for name, model in shipped_models().items():
-        print(f"{name:<16}{model.kind}, {model.size_mb:g} MB, shipped\n{'':<16}in {model.folder}")
+        print(f"{name:<22}{model.kind}, {model.size_mb:g} MB, shipped\n{'':<22}in {model.folder}")
     for name, entry in MODELS.items():
         state = f"in {model_folder(name)}" if is_fetched(name) else f"not fetched: worldfoundry models get {name}"
-        print(f"{name:<16}{entry.description}; {entry.size_mb:g} MB, {entry.licence}\n{'':<16}{state}")
+        print(f"{name:<22}{entry.description}; {entry.size_mb:g} MB, {entry.licence}\n{'':<22}{state}")
     return 0
 
 

@@ -145,8 +145,7 @@ class DiffusionWorld:
         for name, frames in (("input", start), ("end", ending)):
             verdicts += () if frames is None else self.guardrails.enforce_video(frames, request.fps, what=name)
         acts = check_actions(actions, self.config.action_names, request.num_frames)
-        given = start is not None or ending is not None
-        wanted = wants_upsampling(upsample_prompt, prompts_of(request), self.config, frames_given=given)
+        wanted = wants_upsampling(upsample_prompt, prompts_of(request), self.config, frames_given=shown is not None)
         told = tell(prompts_of(request), self.upsampler if wanted else None, self.guardrails, seed=seed)
         request = request.replace(prompt=told.prompts[0], later_prompts=told.prompts[1:])
         with memory_errors_explained(lambda: self._too_large(request)):
