@@ -82,14 +82,14 @@ def run_video(config: GuardVideoConfig) -> int:
 
 def run_watermark(config: GuardWatermarkConfig) -> int:
     from worldfoundry.core.video_io import read_video
-    from worldfoundry.core.watermark import MIN_CLARITY, read
+    from worldfoundry.core.watermark import read
 
     found = read(read_video(config.file, max_frames=config.max_frames).frames)
     facts = {"id": None if found.id is None else f"{found.id:08x}", "clarity": found.clarity, "scale": round(found.scale, 4)}
     if config.as_json:
         print(json.dumps(facts))
     elif found.id is None:
-        print(f"no mark found (clarity {found.clarity:g}; a mark starts at {MIN_CLARITY:g})")
+        print(f"no mark found (best match: clarity {found.clarity:g}, and no checksum that agrees)")
     else:
         size = "" if found.scale == 1 else f", at {found.scale:.2g} times the size it was written at"
         print(
