@@ -1,6 +1,6 @@
 """Tokens per second of the autoregressive network on a CPU, against transformers' `generate` and against the memory's rate.
 
-    python benchmarks/ar_decode_speed.py [--rounds 5] [--new 192] [--clock wall|cpu] [--out benchmarks/ar_decode_speed_cpu.json]
+    python benchmarks/ar_decode_speed.py [--rounds 5] [--new 192] [--clock wall|cpu] [--world nano-ar --clips VIDEO ...]
 
 Two shapes, 22 M parameters and nano's, batch 1, greedy. The peer is a LlamaForCausalLM in float32 and in bfloat16 with its dynamic
 and its static cache; ours has the same weights and no QK-norm, as a Llama has none; in float32 as trained (`plain`), and
@@ -10,10 +10,13 @@ What the memory allows is measured in the same rounds: the bytes of a token (wei
 new tokens) over the rate of products of one row with matrices of the network's width, as many bytes in all, the better of plain and
 packed, each the mean of several passes as a token is one of several. How far weights of fewer bits take the network is told by its
 own random weights: greedy tokens in common with float32, and the mean Kullback-Leibler divergence from float32 in nats, of a prefix.
+With --world and --clips also by a trained world's, on whole videos: the same divergence, the cross-entropy of the videos' own tokens,
+and how often the likeliest next token is float32's.
 Run it on an otherwise idle machine with OMP_NUM_THREADS set to its cores; on a busy one `--clock cpu` counts processor time.
 """
 
 import argparse
+import copy
 import os
 import statistics
 import time
@@ -24,12 +27,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import worldfoundry as wf
+from worldfoundry.autoregressive.cache import KVCache
 from worldfoundry.autoregressive.config import TransformerConfig, ar_size
 from worldfoundry.autoregressive.decoding import generate
 from worldfoundry.autoregressive.sampling import Sampling
 from worldfoundry.autoregressive.transformer import Transformer
 from worldfoundry.core.files import write_json
 from worldfoundry.core.provenance import provenance
+from worldfoundry.inference.ar_world import AutoregressiveWorld
+from worldfoundry.inference.conditions import to_unit_range
+from worldfoundry.inference.frames import read_prefix
 from worldfoundry.nn.int8 import Int8Linear, quantize_linears
 from worldfoundry.nn.packed import PackedLinear
 
@@ -195,6 +203,36 @@ def measure(config: TransformerConfig, rounds: int, new: int, clock: Callable[[]
     }
 
 
+@torch.inference_mode()
+def trained(name: str, clips: list[Path]) -> dict[str, Any]:
+    """What fewer bits cost a trained world on videos, of which the last frames that fill its context are read."""
+    world = wf.load(name, dtype="float32")
+    assert isinstance(world, AutoregressiveWorld)
+    size, given = (world.config.height, world.config.width), world.network.config.tokens_per_frame
+    frames = (world.network.config.latent_shape[0] - 1) * world.tokenizer.spec.t + 1
+    videos = [to_unit_range(read_prefix(clip, frames, *size)[None], world.device) for clip in clips]
+    tokens_BL = torch.cat([world.tokenizer.encode_indices(video).long().flatten(1) for video in videos])
+    truth, found = None, {}
+    for precision, dtype in PRECISIONS.items():
+        network = copy.deepcopy(world.network).to(dtype)
+        if precision == "int8":
+            quantize_linears(network.blocks)
+        lean, cache = network.for_decoding(), KVCache.empty(network.config, 1, tokens_BL.shape[1], dtype)
+        rows = []
+        for token_L in tokens_BL:  # one token at a time, as in decoding, where other kernels compute than for many at once
+            cache.truncate(0)
+            lean(token_L[None, :given], None, cache)
+            rows.append(torch.cat([lean(token[None, None], None, cache) for token in token_L[given:-1]], dim=1))
+        log_p = torch.cat(rows).float().log_softmax(-1)
+        truth = log_p if truth is None else truth
+        found[precision] = {
+            "kl_from_float32_nats": float((truth.exp() * (truth - log_p)).sum(-1).mean()),
+            "cross_entropy_nats": float(-log_p.gather(-1, tokens_BL[:, given + 1 :, None]).mean()),
+            "likeliest_token_as_in_float32": float((log_p.argmax(-1) == truth.argmax(-1)).float().mean()),
+        }
+    return {"world": Path(name).name, "videos": len(clips), "tokens": log_p[..., 0].numel(), "precisions": found}
+
+
 def ratio(ours: list[float], others: list[float]) -> dict[str, float]:
     return spread([a / b for a, b in zip(ours, others, strict=True)])
 
@@ -204,16 +242,23 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--new", type=int, default=192)
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
-    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--world", default=None, help="a world folder or shipped name")
+    parser.add_argument("--clips", type=Path, nargs="+", default=[], help="held-out videos")
+    parser.add_argument("--shapes", nargs="*", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("ar_decode_speed_cpu.json"))
     asked = parser.parse_args()
     load_before = os.getloadavg()[0]
-    found = {}
+    found, scores = {}, trained(asked.world, asked.clips) if asked.world and asked.clips else None
+    if scores:
+        print(scores, flush=True)
     for shape in asked.shapes:
         found[shape] = measure(SHAPES[shape], asked.rounds, asked.new, CLOCKS[asked.clock])
         facts = {"rounds": asked.rounds, "new_tokens": asked.new, "clock": asked.clock, "threads": torch.get_num_threads()}
         load = {"load_average_before": load_before, "load_average_after": os.getloadavg()[0]}
-        write_json(asked.out, {**provenance(), "benchmark": "autoregressive decode speed", **facts, **load, "shapes": found})
+        write_json(
+            asked.out,
+            {**provenance(), "benchmark": "autoregressive decode speed", **facts, **load, "shapes": found, "trained": scores},
+        )
         print(shape, {name: round(value["median"], 1) for name, value in found[shape]["tokens_per_s"].items()}, flush=True)
 
 
