@@ -122,7 +122,14 @@ def test_tricks_on_the_whole_text_are_undone(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["the robot lifts a red cube", "a drive from Scunthorpe to Essex", "mergulho kapten zwolle brum", "R2D2 at 720p", "time lapse of beets"]
+    "text",
+    [
+        "the robot lifts a red cube",
+        "a drive from Scunthorpe to Essex",
+        "mergulho kapten zwolle brum",
+        "R2D2 at 720p",
+        "time lapse of beets",
+    ],
 )
 def test_texts_that_make_sense_or_never_will_are_left_alone(text):
     assert reading(text, packaged_lexicon()) == tokens(fold(text))

@@ -126,7 +126,9 @@ def load_part(folder: Path, *, dtype: "torch.dtype | None" = None, device: "torc
     fields = read_fields(config_file) if config_file.is_file() else {}
     class_name = fields.get("_class_name")
     if fields.get("kind") == TOKEN_DECODER:
-        raise CheckpointError(f"{str(folder)!r} is a diffusion decoder, which is no part of a world.", "Open it with `wf.load`.")
+        raise CheckpointError(
+            f"{str(folder)!r} is a diffusion decoder, which is no part of a world.", "Open it with `wf.load`."
+        )
     if class_name is None:
         return load_component(folder, dtype=dtype, device=device)
     if str(class_name) not in DIFFUSERS_CLASSES:
