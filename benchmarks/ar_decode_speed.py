@@ -70,7 +70,7 @@ def llama(network: Transformer) -> nn.Module:
             vocab_size=config.vocab_size, hidden_size=config.dim, num_hidden_layers=config.num_layers,
             num_attention_heads=config.num_heads, num_key_value_heads=config.num_kv_heads, head_dim=config.head_dim,
             intermediate_size=config.ffn_hidden_size, max_position_embeddings=config.max_seq_len,
-            rms_norm_eps=config.norm_eps, rope_theta=config.rope_theta, tie_word_embeddings=False, bos_token_id=None,
+            rms_norm_eps=config.norm_eps, rope_theta=config.rope_theta, tie_word_embeddings=False, bos_token_id=None,  # type: ignore[call-arg]
             eos_token_id=None,
         )
     )  # fmt: skip
@@ -230,7 +230,7 @@ def trained(name: str, clips: list[Path]) -> dict[str, Any]:
             "cross_entropy_nats": float(-log_p.gather(-1, tokens_BL[:, given + 1 :, None]).mean()),
             "likeliest_token_as_in_float32": float((log_p.argmax(-1) == truth.argmax(-1)).float().mean()),
         }
-    return {"world": Path(name).name, "videos": len(clips), "tokens": log_p[..., 0].numel(), "precisions": found}
+    return {"world": Path(name).name, "videos": len(clips), "tokens": tokens_BL[:, given + 1 :].numel(), "precisions": found}
 
 
 def ratio(ours: list[float], others: list[float]) -> dict[str, float]:
