@@ -16,7 +16,7 @@ class Drawing(Sampling):
     """How tokens are drawn and turned into pixels."""
 
     speculate: Speculation = "none"
-    """What guesses several tokens at a time: trained heads, or the frame before. The same distribution, and the same video up to rounding."""
+    """What guesses several tokens at a time: trained heads, or the frame before. Faster or slower; the same video up to rounding."""
     draft_length: int = Field(default=8, ge=1)
     """Most tokens that are guessed at a time."""
     token_decoder: str = OWN_DECODER
